@@ -1,0 +1,1 @@
+"""Bytes that every protocol shares: unsigned varints, bounded framing, and the generated protobuf modules."""
