@@ -32,6 +32,9 @@ class MuxedStream(Protocol):
 
     id: int
 
+    on_end: Callable[[], None] | None
+    """Called once when both directions have ended; must not block or raise."""
+
     async def receive(self, max_bytes: int = 65536) -> bytes:
         """Return 1..max_bytes bytes as soon as some are there.
 

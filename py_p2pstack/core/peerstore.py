@@ -13,8 +13,8 @@ from py_p2pstack.identity import Envelope, PeerId, PublicKey
 TEMPORARY_TTL = 120.0
 RECENTLY_CONNECTED_TTL = 900.0
 DISCOVERED_TTL = 600.0
-CONNECTED_TTL = float("inf")  # until the disconnect turns it into RECENTLY_CONNECTED_TTL
 PERMANENT_TTL = float("inf")
+CONNECTED_TTL = 1e15  # forever too, but told apart: the disconnect turns it into RECENTLY_CONNECTED_TTL
 
 
 class AddressBook(Protocol):

@@ -7,8 +7,7 @@ The swarm knows `Transport` only and never asks what kind it got.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from py_p2pstack.addresses import Multiaddr
 from py_p2pstack.core.muxer import MuxedConnection
@@ -81,11 +80,26 @@ class RawTransport(Protocol):
         ...
 
 
-class InboundGate(Protocol):
-    """What a listener asks, synchronously, before it spends anything on an arriving connection."""
+class Admission(Protocol):
+    """The place an arriving connection takes up in the books, from before its handshake until its end."""
 
-    def admit(self, local: Multiaddr, remote: Multiaddr) -> Callable[[], None]:
-        """Reserve a pending inbound slot; call the result once to give it back. Raises Gated or ResourceLimitExceeded."""
+    def done(self) -> None:
+        """Give the place back; idempotent."""
+        ...
+
+
+A = TypeVar("A", bound=Admission)
+
+
+class InboundGate(Protocol[A]):
+    """What a listener asks, synchronously, before it spends anything on an arriving connection, and whom it hands it to."""
+
+    def admit(self, local: Multiaddr, remote: Multiaddr) -> A:
+        """Reserve a place. Raises Gated or ResourceLimitExceeded."""
+        ...
+
+    async def serve(self, connection: MuxedConnection, admission: A) -> None:
+        """Own the finished connection, and its place, until it ends."""
         ...
 
 
@@ -95,11 +109,11 @@ class Listener(Protocol):
     @property
     def address(self) -> Multiaddr: ...
 
-    async def serve(self, gate: InboundGate, handler: Callable[[MuxedConnection], Awaitable[None]]) -> None:
+    async def serve(self, gate: InboundGate[A]) -> None:
         """Accept until cancelled or closed, each connection in a task of its own, at most a bounded number pending.
 
-        `handler` owns the connection from then on; the pending slot is given back before it runs. A connection
-        that fails to become one touches no other.
+        `gate` admits each before its handshake and serves it afterwards, in the same task; the place of one that
+        fails to become a connection is given back, and it touches no other.
         """
         ...
 

@@ -1,0 +1,31 @@
+"""The knobs of the swarm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwarmConfig:
+    """Bounds and times of dialling, listening and streams; the figures are go-libp2p's unless said otherwise."""
+
+    dial_timeout: float = 15.0
+    """Seconds for one attempt at one public address, handshakes included."""
+    local_dial_timeout: float = 5.0
+    """The same for private and loopback addresses."""
+    dial_peer_timeout: float = 60.0
+    """Seconds for all attempts at one peer together."""
+    max_parallel_dials: int = 160
+    """Attempts in flight in the whole swarm: each may cost a file descriptor."""
+    max_parallel_dials_per_peer: int = 8
+    """Attempts in flight at one peer."""
+    max_addresses_per_dial: int = 128
+    """Addresses of one peer that one dial considers, the best-ranked first."""
+    negotiation_timeout: float = 10.0
+    """Seconds in which an inbound or outbound stream must have agreed on a protocol."""
+    max_idle_workers: int = 64
+    """Finished handler tasks kept for the next stream; starting a task costs more than waking one."""
+    close_timeout: float = 1.0
+    """Seconds that closing the swarm waits for go-aways to leave before it cuts."""
+    trim_interval: float = 10.0
+    """Seconds between two looks at the connection manager's watermarks."""

@@ -1,0 +1,223 @@
+"""The stream an application holds: a muxed stream plus what multistream-select still has in flight on it.
+
+Two things ride along with the application's own bytes instead of costing a message of their own: what we say to agree
+on the protocol (`_prefix`, sent with the first bytes), and the peer's reply to an optimistic proposal (`_reply`, taken
+off the first bytes received). Afterwards every call goes straight to the muxed stream.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import anyio
+
+from py_p2pstack.core.muxer import MuxedStream
+from py_p2pstack.core.types import Buffer, Direction, ProtocolId
+from py_p2pstack.errors import MessageTooLarge, RemoteProtocolError, StreamError
+from py_p2pstack.identity import PeerId
+from py_p2pstack.network.resources import StreamScope
+from py_p2pstack.upgrade.multistream import LazyReply
+from py_p2pstack.wire import varint
+
+if TYPE_CHECKING:
+    from py_p2pstack.network.connection import SwarmConnection
+
+_CHUNK = 65536
+PROTOCOL_ERROR = 0x1001  # libp2p/specs error codes: PROTOCOL_NEGOTIATION_FAILED
+
+
+class SwarmStream:
+    """One stream of a connection; see `core.stream.Stream` for what each call promises."""
+
+    __slots__ = ("__weakref__", "_connection", "_muxed", "_prefix", "_protocol", "_reply", "_unread", "direction", "scope")
+
+    def __init__(
+        self,
+        connection: SwarmConnection,
+        muxed: MuxedStream,
+        direction: Direction,
+        scope: StreamScope,
+    ) -> None:
+        self._connection = connection
+        self._muxed = muxed
+        self.direction = direction
+        self.scope = scope
+        self._protocol: ProtocolId = ""
+        self._prefix = b""
+        self._reply: LazyReply | None = None
+        self._unread = b""
+
+    def __repr__(self) -> str:
+        return f"<Stream {self.id} {self._protocol or '(negotiating)'} {self.direction.value} {self.remote_peer}>"
+
+    # --- what it is -------------------------------------------------------------------------------
+
+    @property
+    def id(self) -> int:
+        """The number of the stream inside its connection."""
+        return self._muxed.id
+
+    @property
+    def protocol(self) -> ProtocolId:
+        """The protocol agreed on; "" while an inbound stream still negotiates."""
+        return self._protocol
+
+    @property
+    def connection(self) -> SwarmConnection:
+        """The connection it runs over."""
+        return self._connection
+
+    @property
+    def remote_peer(self) -> PeerId:
+        """Who is at the other end, proven."""
+        return self._connection.remote_peer
+
+    @property
+    def muxed(self) -> MuxedStream:
+        """The stream below, for negotiation."""
+        return self._muxed
+
+    def agree(self, protocol: ProtocolId, *, prefix: bytes = b"", reply: LazyReply | None = None, unread: bytes = b"") -> None:
+        """Record the outcome of negotiation.
+
+        `prefix` goes out before the first bytes sent, `reply` judges the first bytes received, `unread` are bytes of
+        the application that arrived with the negotiation. Raises ResourceLimitExceeded.
+        """
+        self.scope.set_protocol(protocol)
+        self._protocol = protocol
+        self._prefix = prefix
+        self._reply = reply
+        self._unread = unread
+
+    # --- bytes ------------------------------------------------------------------------------------
+
+    async def receive(self, max_bytes: int = _CHUNK) -> bytes:
+        """Return 1..max_bytes bytes; see `MuxedStream.receive`."""
+        unread = self._unread
+        if unread:
+            if len(unread) <= max_bytes:
+                self._unread = b""
+                return unread
+            self._unread = unread[max_bytes:]
+            return unread[:max_bytes]
+        if self._prefix:
+            await self._flush()
+        if self._reply is not None:
+            await self._await_reply(self._reply)
+            if self._unread:
+                return await self.receive(max_bytes)
+        return await self._muxed.receive(max_bytes)
+
+    async def receive_exactly(self, count: int) -> bytes:
+        """Return exactly `count` bytes; raises anyio.IncompleteRead if the peer ends before."""
+        if count == 0:
+            return b""
+        try:
+            data = await self.receive(count)
+            if len(data) == count:
+                return data
+            parts = bytearray(data)
+            while len(parts) < count:
+                parts += await self.receive(count - len(parts))
+        except anyio.EndOfStream:
+            raise anyio.IncompleteRead from None
+        return bytes(parts)
+
+    async def receive_message(self, max_size: int) -> bytes:
+        """Return the next uvarint-framed message of at most `max_size` bytes.
+
+        Raises:
+            anyio.EndOfStream: the peer ended between two messages.
+            RemoteProtocolError: the peer ended inside a message, or the length is no varint.
+            MessageTooLarge: the announced length passes `max_size`.
+        """
+        data = await self.receive()
+        try:
+            while (prefix := varint.decode(data)) is None:
+                data += await self.receive()
+            size, start = prefix
+            if size > max_size:
+                raise MessageTooLarge(f"a message of {size} bytes; the limit is {max_size}")
+            end = start + size
+            if len(data) < end:
+                parts = bytearray(data)
+                while len(parts) < end:
+                    parts += await self.receive()
+                data = bytes(parts)
+        except anyio.EndOfStream:
+            raise RemoteProtocolError("the stream ended inside a message") from None
+        if len(data) > end:
+            self._unread = data[end:] + self._unread
+        return data[start:end]
+
+    async def send(self, item: Buffer) -> None:
+        """Hand over all of `item`; see `MuxedStream.send`."""
+        if self._prefix:
+            prefix, self._prefix = self._prefix, b""
+            item = prefix + item
+        await self._muxed.send(item)
+
+    async def send_message(self, message: bytes) -> None:
+        """Send `message` behind its uvarint length."""
+        await self.send(varint.encode(len(message)) + message)
+
+    async def send_eof(self) -> None:
+        """Close our side for writing; reading goes on."""
+        if self._prefix:
+            await self._flush()
+        await self._muxed.send_eof()
+
+    # --- the end ----------------------------------------------------------------------------------
+
+    def reset(self, code: int = 0) -> None:
+        """End both directions at once; see `MuxedStream.reset`."""
+        self._muxed.reset(code)
+
+    async def aclose(self) -> None:
+        """Close the stream; what was sent still arrives, what was not read is dropped."""
+        if self._prefix:
+            try:
+                await self._flush()
+            except StreamError:
+                pass  # it ended before we said a word: nothing is lost
+        await self._muxed.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if exc is None:
+            await self.aclose()
+        else:
+            self.reset()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            return await self.receive()
+        except anyio.EndOfStream:
+            raise StopAsyncIteration from None
+
+    # --- negotiation still in flight --------------------------------------------------------------
+
+    async def _flush(self) -> None:
+        prefix, self._prefix = self._prefix, b""
+        await self._muxed.send(prefix)
+
+    async def _await_reply(self, reply: LazyReply) -> None:
+        """Read until the peer has agreed to our optimistic proposal."""
+        try:
+            while not reply.receive_data(await self._muxed.receive(_CHUNK)):
+                pass
+        except anyio.EndOfStream:
+            raise RemoteProtocolError("the stream ended inside the negotiation") from None
+        except RemoteProtocolError:
+            self.reset(PROTOCOL_ERROR)
+            raise
+        self._reply = None
+        self._unread = reply.unread
