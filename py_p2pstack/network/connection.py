@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from py_p2pstack.core.error_codes import StreamCode
 from py_p2pstack.core.muxer import ConnectionInfo, MuxedConnection, MuxedStream
 from py_p2pstack.core.types import Direction, ProtocolId
 from py_p2pstack.errors import NegotiationError, OperationTimeout, RemoteProtocolError, ResourceLimitExceeded
 from py_p2pstack.identity import PeerId
 from py_p2pstack.network.resources import ConnectionScope
-from py_p2pstack.network.stream import PROTOCOL_ERROR, SwarmStream
+from py_p2pstack.network.stream import SwarmStream
 from py_p2pstack.upgrade.multistream import LazyReply, Proposer, lazy_proposal
 
 if TYPE_CHECKING:
@@ -88,6 +89,10 @@ class SwarmConnection:
         """Begin to close the connection; returns at once."""
         self._muxed.close(code)
 
+    def forget_protocol(self, protocol: ProtocolId) -> None:
+        """Note that the peer speaks `protocol` no longer, whatever identify told."""
+        self._swarm.peerstore.remove_protocols(self.remote_peer, (protocol,))
+
     async def serve(self) -> None:
         """Run until the connection ends; then every stream has ended too."""
         try:
@@ -140,7 +145,7 @@ class SwarmConnection:
         except anyio.EndOfStream:
             raise NegotiationError("the peer ended the stream inside the negotiation", protocols=protocols) from None
         except RemoteProtocolError:
-            stream.reset(PROTOCOL_ERROR)
+            stream.reset(StreamCode.PROTOCOL_NEGOTIATION_FAILED)
             raise
         stream.agree(proposer.protocol, unread=proposer.unread)
         self._swarm.peerstore.add_protocols(self.remote_peer, (proposer.protocol,))

@@ -7,13 +7,14 @@ from collections.abc import Callable
 
 import anyio
 
+from py_p2pstack.core.error_codes import StreamCode
 from py_p2pstack.core.notifications import LocalProtocolsUpdated
 from py_p2pstack.core.stream import StreamHandler
 from py_p2pstack.core.types import ProtocolId
 from py_p2pstack.errors import P2PError, ProtocolError
 from py_p2pstack.events import EventBus
 from py_p2pstack.network.deadlines import Deadlines
-from py_p2pstack.network.stream import PROTOCOL_ERROR, SwarmStream
+from py_p2pstack.network.stream import SwarmStream
 from py_p2pstack.upgrade.multistream import Responder
 
 logger = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ class Router:
             handler = await self._negotiate(stream)
         except (ProtocolError, anyio.EndOfStream) as fault:
             logger.debug("inbound negotiation with %s failed: %s", stream.remote_peer, fault)
-            stream.reset(PROTOCOL_ERROR)
+            stream.reset(StreamCode.PROTOCOL_NEGOTIATION_FAILED)
             return
         except BaseException:
             stream.reset()

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Self
 
 import anyio
 
+from py_p2pstack.core.error_codes import StreamCode
 from py_p2pstack.core.muxer import MuxedStream
 from py_p2pstack.core.types import Buffer, Direction, ProtocolId
-from py_p2pstack.errors import MessageTooLarge, RemoteProtocolError, StreamError
+from py_p2pstack.errors import MessageTooLarge, NegotiationError, RemoteProtocolError, StreamError
 from py_p2pstack.identity import PeerId
 from py_p2pstack.network.resources import StreamScope
 from py_p2pstack.upgrade.multistream import LazyReply
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from py_p2pstack.network.connection import SwarmConnection
 
 _CHUNK = 65536
-PROTOCOL_ERROR = 0x1001  # libp2p/specs error codes: PROTOCOL_NEGOTIATION_FAILED
 
 
 class SwarmStream:
@@ -216,8 +216,12 @@ class SwarmStream:
                 pass
         except anyio.EndOfStream:
             raise RemoteProtocolError("the stream ended inside the negotiation") from None
+        except NegotiationError:
+            self._connection.forget_protocol(self._protocol)
+            self.reset(StreamCode.PROTOCOL_NEGOTIATION_FAILED)
+            raise
         except RemoteProtocolError:
-            self.reset(PROTOCOL_ERROR)
+            self.reset(StreamCode.PROTOCOL_NEGOTIATION_FAILED)
             raise
         self._reply = None
         self._unread = reply.unread

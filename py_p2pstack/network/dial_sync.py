@@ -1,0 +1,67 @@
+"""One dial per peer at a time: whoever asks meanwhile waits for the same one, and it ends when nobody waits any more."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import anyio
+from anyio.abc import TaskGroup
+
+from py_p2pstack.errors import NetworkError, P2PError
+from py_p2pstack.identity import PeerId
+from py_p2pstack.network.connection import SwarmConnection
+
+
+class _Flight:
+    __slots__ = ("connection", "done", "fault", "scope", "waiters")
+
+    def __init__(self) -> None:
+        self.done = anyio.Event()
+        self.scope = anyio.CancelScope()
+        self.waiters = 0
+        self.connection: SwarmConnection | None = None
+        self.fault: P2PError | None = None
+
+
+class DialSync:
+    """Joins concurrent dials of the same peer; `dial` is run in a task of `task_group`."""
+
+    def __init__(self, task_group: TaskGroup, dial: Callable[[PeerId], Awaitable[SwarmConnection]]) -> None:
+        self._task_group = task_group
+        self._dial = dial
+        self._flights: dict[PeerId, _Flight] = {}
+
+    def __len__(self) -> int:
+        return len(self._flights)
+
+    async def dial(self, peer: PeerId) -> SwarmConnection:
+        """Wait for a connection to `peer`. Raises what the dial raised."""
+        flight = self._flights.get(peer)
+        if flight is None:
+            flight = self._flights[peer] = _Flight()
+            self._task_group.start_soon(self._run, peer, flight)
+        flight.waiters += 1
+        try:
+            await flight.done.wait()
+        finally:
+            flight.waiters -= 1
+            if not flight.waiters and not flight.done.is_set():
+                self._forget(peer, flight)
+                flight.scope.cancel()
+        if flight.connection is None:
+            raise flight.fault or NetworkError("the network is closing")
+        return flight.connection
+
+    async def _run(self, peer: PeerId, flight: _Flight) -> None:
+        try:
+            with flight.scope:
+                flight.connection = await self._dial(peer)
+        except P2PError as fault:
+            flight.fault = fault
+        finally:
+            self._forget(peer, flight)
+            flight.done.set()
+
+    def _forget(self, peer: PeerId, flight: _Flight) -> None:
+        if self._flights.get(peer) is flight:
+            del self._flights[peer]
