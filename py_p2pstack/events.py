@@ -31,6 +31,10 @@ class Subscription(Generic[E]):
         if self._waiter is not None:
             self._waiter.set()
 
+    def discard_waiting(self) -> None:
+        """Forget the events that wait to be received."""
+        self._queue.clear()
+
     def close(self) -> None:
         """End the subscription; a waiting iterator ends when it has given out what it holds."""
         self._bus._forget(self._types, self)

@@ -80,7 +80,7 @@ class Router:
             deadline.cancel()
         try:
             await handler(stream)  # type: ignore[arg-type]  # SwarmStream is a core Stream
-        except (P2PError, anyio.EndOfStream, anyio.IncompleteRead) as fault:
+        except (P2PError, TimeoutError, anyio.EndOfStream, anyio.IncompleteRead) as fault:
             # The ways in which a peer ends a conversation early are everyday life, not faults of the handler.
             logger.debug("%r ended early: %s", stream, fault)
             stream.reset()
