@@ -1,0 +1,133 @@
+"""The composition root: the one place that names concrete transports, securities and muxers."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import anyio
+
+from py_p2pstack.addresses import Multiaddr
+from py_p2pstack.core.peerstore import Peerstore
+from py_p2pstack.core.transport import RawTransport
+from py_p2pstack.events import EventBus
+from py_p2pstack.host import BasicHost
+from py_p2pstack.identity import KeyType, PrivateKey
+from py_p2pstack.muxers.yamux import YamuxConfig
+from py_p2pstack.network.config import SwarmConfig
+from py_p2pstack.network.connection_manager import ConnectionManager, ConnectionManagerConfig
+from py_p2pstack.network.gater import AllowAll, ConnectionGater
+from py_p2pstack.network.resolver import DnsResolver, Resolver
+from py_p2pstack.network.resources import ResourceLimits, ResourceManager
+from py_p2pstack.network.router import Router
+from py_p2pstack.network.swarm import Swarm
+from py_p2pstack.peerstore import MemoryPeerstore
+from py_p2pstack.protocols.identify import IdentifyConfig
+from py_p2pstack.security.noise import NoiseTransport
+from py_p2pstack.transports.tcp import TcpTransport
+from py_p2pstack.upgrade.upgrader import Upgrader, UpgraderConfig, UpgradingTransport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostConfig:
+    """The knobs of every part of a host."""
+
+    swarm: SwarmConfig = field(default_factory=SwarmConfig)
+    """Dialling, negotiating, closing."""
+    upgrade: UpgraderConfig = field(default_factory=UpgraderConfig)
+    """Handshakes."""
+    yamux: YamuxConfig = field(default_factory=YamuxConfig)
+    """Streams and their windows."""
+    identify: IdentifyConfig = field(default_factory=IdentifyConfig)
+    """What we tell of ourselves."""
+    resources: ResourceLimits = field(default_factory=ResourceLimits)
+    """How much of everything, per scope."""
+    connections: ConnectionManagerConfig = field(default_factory=ConnectionManagerConfig)
+    """Between which watermarks connections are kept."""
+    ping_timeout: float = 10.0
+    """Seconds to wait for a pong."""
+
+
+class Host(BasicHost):
+    """A peer: an identity, its connections, and the protocols it serves.
+
+        async with Host(listen=["/ip4/127.0.0.1/tcp/0"]) as host:
+            host.set_stream_handler("/echo/1.0.0", echo)
+            await host.connect("/ip4/127.0.0.1/tcp/4001/p2p/12D3KooW…")
+
+    It speaks TCP, secured by Noise, multiplexed by yamux. Entering the block binds the `listen` addresses (none: a
+    host that only dials); leaving it says goodbye to every peer and ends every task.
+    """
+
+    def __init__(
+        self,
+        *,
+        listen: Iterable[Multiaddr | str] = (),
+        identity: PrivateKey | None = None,
+        announce: Iterable[Multiaddr | str] = (),
+        config: HostConfig | None = None,
+        transports: Sequence[RawTransport] | None = None,
+        peerstore: Peerstore | None = None,
+        gater: ConnectionGater | None = None,
+        resolver: Resolver | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+        rng: random.Random | None = None,
+    ) -> None:
+        """Build a host; nothing happens until it is entered.
+
+        Args:
+            listen: multiaddrs to listen on; port 0 picks a free one.
+            identity: our private key; a fresh Ed25519 key by default.
+            announce: addresses to tell others instead of those we listen on (behind a port forward, say).
+            config: bounds and times of all parts.
+            transports: how raw bytes travel; TCP by default.
+            peerstore: what is known of peers; kept in memory by default.
+            gater: who may connect; everybody by default.
+            resolver: how names in addresses are resolved; DNS by default.
+            clock, wall_clock, rng: time and chance, injected for tests and simulations.
+
+        Raises:
+            InvalidAddress: an address is malformed.
+        """
+        config = config or HostConfig()
+        key = identity or PrivateKey.generate(KeyType.ED25519)
+        peer = key.public_key.peer_id()
+        events = EventBus()
+        router = Router(events)
+        peerstore = peerstore or MemoryPeerstore(clock=clock)
+        upgrader = Upgrader(
+            local_peer=peer,
+            securities=[NoiseTransport(key)],
+            muxers={"/yamux/1.0.0": yamux_factory(config.yamux)},
+            config=config.upgrade,
+        )
+        conn_manager = ConnectionManager(config.connections)
+        raw = [TcpTransport()] if transports is None else transports
+        swarm = Swarm(
+            local_peer=peer,
+            transports=[UpgradingTransport(transport, upgrader) for transport in raw],
+            peerstore=peerstore,
+            router=router,
+            events=events,
+            resources=ResourceManager(config.resources, clock=clock),
+            conn_manager=conn_manager,
+            gater=gater or AllowAll(),
+            resolver=resolver or DnsResolver(),
+            config=config.swarm,
+        )
+        super().__init__(
+            private_key=key,
+            network=swarm,
+            peerstore=peerstore,
+            router=router,
+            conn_manager=conn_manager,
+            events=events,
+            listen=[Multiaddr.parse(address) for address in listen],
+            announce=[Multiaddr.parse(address) for address in announce],
+            identify=config.identify,
+            ping_timeout=config.ping_timeout,
+            wall_clock=wall_clock,
+        )

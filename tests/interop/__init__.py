@@ -1,0 +1,1 @@
+"""Real peers of other implementations, both ways; see peers/CONTRACT.md."""

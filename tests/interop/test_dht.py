@@ -1,0 +1,72 @@
+"""FIND_NODE and iterative lookups with the DHT servers of other implementations, both ways."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import NamedTuple
+
+import pytest
+
+from tests.interop.conftest import start
+from tests.interop.peer import Peer
+
+pytestmark = pytest.mark.interop
+
+
+class Network(NamedTuple):
+    """One of ours and two of theirs; the first of theirs knows everybody, the other two only it."""
+
+    ours: Peer
+    theirs: Peer
+    stranger: Peer
+
+
+@pytest.fixture(scope="module")
+def network(other: str) -> Iterator[Network]:
+    with ExitStack() as stack:
+        ours = stack.enter_context(start("ours", "--dht", "server"))
+        theirs, stranger = (stack.enter_context(start(other, "--dht", "server")) for _ in range(2))
+        if not theirs.can("find_node") and not theirs.can("find_peer"):
+            pytest.skip(f"{theirs.name} has no DHT")
+        ours.call("connect", addr=theirs.address)
+        stranger.call("connect", addr=theirs.address)
+        stranger.call("bootstrap")
+        ours.call("bootstrap")
+        yield Network(ours, theirs, stranger)
+
+
+@pytest.mark.row("DHT: our FIND_NODE, their server")
+def test_their_server_answers_our_find_node(network: Network) -> None:
+    answer = network.ours.call("find_node", peer=network.theirs.id, target=network.stranger.id)
+    assert network.stranger.id in {peer["id"] for peer in answer["closer"]}
+
+
+@pytest.mark.row("DHT: their FIND_NODE, our server")
+def test_our_server_answers_their_find_node(network: Network, other: str) -> None:
+    if not network.theirs.can("find_node"):
+        pytest.skip(f"{network.theirs.name} cannot ask one peer")
+    with start("ours", "--dht", "server") as friend:
+        friend.call("connect", addr=network.ours.address)
+        answer = network.theirs.call("find_node", peer=network.ours.id, target=friend.id)
+        assert friend.id in {peer["id"] for peer in answer["closer"]}
+
+
+@pytest.mark.row("DHT: our lookup through their server")
+def test_we_find_a_stranger_through_their_server(network: Network) -> None:
+    found = network.ours.call("find_peer", target=network.stranger.id)
+    assert found["id"] == network.stranger.id
+    assert found["addrs"]
+
+
+@pytest.mark.row("DHT: their lookup through our server")
+def test_they_find_a_stranger_through_our_server(network: Network, other: str) -> None:
+    with start("ours", "--dht", "server") as hub, start("ours", "--dht", "server") as stranger, start(
+        other, "--dht", "server"
+    ) as seeker:
+        stranger.call("connect", addr=hub.address)
+        stranger.call("bootstrap")
+        seeker.call("connect", addr=hub.address)
+        seeker.call("bootstrap")
+        found = seeker.call("find_peer", target=stranger.id)
+        assert found["id"] == stranger.id
