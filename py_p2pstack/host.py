@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
@@ -125,7 +125,7 @@ class BasicHost:
         """Return one round-trip time to `peer` in seconds, connecting first if need be; see `PingService.ping`."""
         return await self._ping.ping(peer)
 
-    def pings(self, peer: PeerId) -> AsyncIterator[float]:
+    def pings(self, peer: PeerId) -> AsyncGenerator[float, None]:
         """Ping over and over on one stream; see `PingService.pings`."""
         return self._ping.pings(peer)
 

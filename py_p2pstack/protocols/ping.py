@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Protocol
 
@@ -61,7 +61,7 @@ class PingService:
         async with aclosing(self.pings(peer)) as rounds:
             return await anext(rounds)
 
-    async def pings(self, peer: PeerId) -> AsyncIterator[float]:
+    async def pings(self, peer: PeerId) -> AsyncGenerator[float, None]:
         """Ping as often as the iterator is asked, on one stream; each step is bounded by the timeout.
 
         Close the iterator (`contextlib.aclosing`) to close the stream.

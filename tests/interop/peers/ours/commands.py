@@ -6,6 +6,7 @@ import os
 import resource
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
 import anyio
@@ -19,10 +20,11 @@ Result = dict[str, Any]
 class Peer:
     """What the commands work on."""
 
-    def __init__(self, host: Host, dht: Dht | None, handlers: Handlers) -> None:
+    def __init__(self, host: Host, dht: Dht | None, handlers: Handlers, idle: AsyncExitStack) -> None:
         self.host = host
         self._dht = dht
         self.handlers = handlers
+        self.idle = idle
 
     @property
     def dht(self) -> Dht:
@@ -48,10 +50,9 @@ async def peers(peer: Peer) -> Result:
 
 async def ping(peer: Peer, peer_id: str, count: int) -> Result:
     rtts = []
-    rounds = peer.host.pings(PeerId.parse(peer_id))
-    for _ in range(count):
-        rtts.append(await anext(rounds) * 1e3)
-    await rounds.aclose()  # type: ignore[attr-defined]  # an async generator
+    async with aclosing(peer.host.pings(PeerId.parse(peer_id))) as rounds:
+        for _ in range(count):
+            rtts.append(await anext(rounds) * 1e3)
     return {"rtt_ms": rtts}
 
 
@@ -211,6 +212,14 @@ async def bench_dial(peer: Peer, addr: str, count: int) -> Result:
     return {"count": count, "seconds": time.perf_counter() - start}
 
 
+async def bench_idle(peer: Peer, addr: str, count: int) -> None:
+    """Connect `count` hosts of their own to an address and keep them: what the listener then holds is idle."""
+    for _ in range(count):
+        host = Host()
+        await peer.idle.enter_async_context(host)
+        await host.connect(addr)
+
+
 async def stats(peer: Peer) -> Result:
     usage = resource.getrusage(resource.RUSAGE_SELF)
     with open("/proc/self/statm", encoding="ascii") as file:
@@ -223,6 +232,6 @@ COMMANDS: dict[str, Callable[..., Awaitable[Result | None]]] = {
     function.__name__: function
     for function in (
         connect, disconnect, peers, ping, identify, echo, streams, reset, send_reset, last_reset, close, last_close,
-        find_node, find_peer, bootstrap, bench_bulk, bench_streams, bench_ping, bench_dial, stats,
+        find_node, find_peer, bootstrap, bench_bulk, bench_streams, bench_ping, bench_dial, bench_idle, stats,
     )
 }  # fmt: skip
