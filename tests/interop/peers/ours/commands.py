@@ -6,10 +6,11 @@ import os
 import resource
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack, aclosing
+from contextlib import aclosing
 from typing import Any
 
 import anyio
+from anyio.abc import TaskGroup, TaskStatus
 from handlers import AWAIT_RESET, ECHO, RESET, SINK, Handlers
 
 from py_p2pstack import Dht, Host, PeerId, PeerInfo, StreamReset
@@ -20,11 +21,11 @@ Result = dict[str, Any]
 class Peer:
     """What the commands work on."""
 
-    def __init__(self, host: Host, dht: Dht | None, handlers: Handlers, idle: AsyncExitStack) -> None:
+    def __init__(self, host: Host, dht: Dht | None, handlers: Handlers, tasks: TaskGroup) -> None:
         self.host = host
         self._dht = dht
         self.handlers = handlers
-        self.idle = idle
+        self.tasks = tasks
 
     @property
     def dht(self) -> Dht:
@@ -215,9 +216,14 @@ async def bench_dial(peer: Peer, addr: str, count: int) -> Result:
 async def bench_idle(peer: Peer, addr: str, count: int) -> None:
     """Connect `count` hosts of their own to an address and keep them: what the listener then holds is idle."""
     for _ in range(count):
-        host = Host()
-        await peer.idle.enter_async_context(host)
+        await peer.tasks.start(_keep_connected, addr)
+
+
+async def _keep_connected(addr: str, *, task_status: TaskStatus[None]) -> None:
+    async with Host() as host:
         await host.connect(addr)
+        task_status.started()
+        await anyio.sleep_forever()
 
 
 async def stats(peer: Peer) -> Result:

@@ -6,7 +6,6 @@ import argparse
 import json
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from typing import Any
 
 import anyio
@@ -49,18 +48,14 @@ async def answer(peer: Peer, request: dict[str, Any]) -> None:
 async def serve(options: argparse.Namespace) -> None:
     identity = PrivateKey.generate(KeyType[options.key_type.upper()])
     config = HostConfig(resources=ResourceLimits.unlimited())
-    async with (
-        Host(listen=options.listen, identity=identity, config=config) as host,
-        AsyncExitStack() as idle,
-        anyio.create_task_group() as tasks,
-    ):
+    async with Host(listen=options.listen, identity=identity, config=config) as host, anyio.create_task_group() as tasks:
         handlers = Handlers(host)
         tasks.start_soon(handlers.watch, host)
         dht = None
         if options.dht != "off":
             settings = DhtConfig(prefix=options.dht_prefix, mode=options.dht)
             dht = await tasks.start(run_dht, host, settings)
-        peer = Peer(host, dht, handlers, idle)
+        peer = Peer(host, dht, handlers, tasks)
         emit(
             {
                 "ready": True,
