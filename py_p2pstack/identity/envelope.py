@@ -1,0 +1,72 @@
+"""Signed envelopes: a payload with its type, signed in a domain by a key that comes along. Source: RFC 0002."""
+
+from __future__ import annotations
+
+from google.protobuf.message import DecodeError
+
+from py_p2pstack.errors import InvalidKey, InvalidSignature, RecordError
+from py_p2pstack.identity.keys import PrivateKey, PublicKey
+from py_p2pstack.wire import varint
+from py_p2pstack.wire.pb import envelope_pb2, keys_pb2
+
+MAX_SIZE = 64 * 1024  # ours: far above any record that fits an identify message or a DHT record
+
+
+class Envelope:
+    """An envelope. Decoding does not verify: call `verify` with the domain you expect before believing the payload."""
+
+    __slots__ = ("payload", "payload_type", "public_key", "signature")
+
+    def __init__(self, public_key: PublicKey, payload_type: bytes, payload: bytes, signature: bytes) -> None:
+        self.public_key = public_key
+        self.payload_type = payload_type
+        self.payload = payload
+        self.signature = signature
+
+    @classmethod
+    def seal(cls, private_key: PrivateKey, domain: str, payload_type: bytes, payload: bytes) -> Envelope:
+        """Sign a payload."""
+        signature = private_key.sign(_signed_bytes(domain, payload_type, payload))
+        return cls(private_key.public_key, payload_type, payload, signature)
+
+    @classmethod
+    def decode(cls, data: bytes) -> Envelope:
+        """Read the protobuf form. Raises RecordError."""
+        if len(data) > MAX_SIZE:
+            raise RecordError(f"an envelope of {len(data)} bytes; the limit is {MAX_SIZE}")
+        message = envelope_pb2.Envelope()
+        try:
+            message.ParseFromString(data)
+            key = PublicKey.decode(message.public_key.SerializeToString(deterministic=True))
+        except (DecodeError, InvalidKey, ValueError) as fault:
+            raise RecordError(f"malformed envelope: {fault}") from None
+        return cls(key, message.payload_type, message.payload, message.signature)
+
+    def encode(self) -> bytes:
+        """The protobuf form."""
+        key = keys_pb2.PublicKey(Type=self.public_key.key_type.value, Data=self.public_key.raw())  # type: ignore[arg-type]
+        message = envelope_pb2.Envelope(
+            public_key=key, payload_type=self.payload_type, payload=self.payload, signature=self.signature
+        )
+        return message.SerializeToString(deterministic=True)
+
+    def verify(self, domain: str) -> None:
+        """Check the signature in `domain`. Raises RecordError."""
+        try:
+            self.public_key.verify(_signed_bytes(domain, self.payload_type, self.payload), self.signature)
+        except InvalidSignature:
+            raise RecordError(f"the envelope's signature does not verify in the domain {domain!r}") from None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Envelope) and self.encode() == other.encode()
+
+    def __hash__(self) -> int:
+        return hash(self.signature)
+
+    def __repr__(self) -> str:
+        return f"<Envelope {self.payload_type.hex()} by {self.public_key.peer_id()!r}>"
+
+
+def _signed_bytes(domain: str, payload_type: bytes, payload: bytes) -> bytes:
+    parts = (domain.encode(), payload_type, payload)
+    return b"".join(varint.encode(len(part)) + part for part in parts)

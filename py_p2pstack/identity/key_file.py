@@ -1,0 +1,70 @@
+"""A private key in a file that its owner alone can read: the protobuf form, as go-libp2p and others store it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from pathlib import Path
+
+from py_p2pstack.errors import InvalidKey
+from py_p2pstack.identity.keys import MAX_ENCODED_PRIVATE, KeyType, PrivateKey
+
+
+def save_key_file(path: str | os.PathLike[str], key: PrivateKey) -> None:
+    """Write the key with mode 0600; the file appears whole or not at all.
+
+    Raises FileExistsError (a key is never overwritten) and OSError.
+    """
+    target = Path(path)
+    if target.exists():
+        raise FileExistsError(f"{target} exists; a key is never overwritten")
+    draft = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(key.encode())
+            file.flush()
+            os.fsync(file.fileno())
+        _publish(draft, target)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _publish(draft: Path, target: Path) -> None:
+    """Give the draft its name, unless another process was first."""
+    try:
+        os.link(draft, target)
+    except FileExistsError:
+        raise FileExistsError(f"{target} exists; a key is never overwritten") from None
+    except OSError:  # a file system without hard links
+        draft.rename(target)
+
+
+def load_key_file(path: str | os.PathLike[str]) -> PrivateKey:
+    """Read a key. Raises InvalidKey (also when others could read the file), FileNotFoundError, OSError."""
+    with open(path, "rb") as file:
+        mode = os.fstat(file.fileno()).st_mode
+        if os.name == "posix" and stat.S_IMODE(mode) & 0o077:
+            raise InvalidKey(f"{path} can be read by others (mode {stat.S_IMODE(mode):04o}): chmod 600 it")
+        data = file.read(MAX_ENCODED_PRIVATE + 1)
+    try:
+        return PrivateKey.decode(data)
+    except InvalidKey as fault:
+        raise InvalidKey(f"{path} holds no private key: {fault}") from None
+
+
+def load_or_create_key_file(
+    path: str | os.PathLike[str], key_type: KeyType = KeyType.ED25519
+) -> PrivateKey:
+    """Read the key, or make one and keep it there. Two processes that do this at once end with the same key."""
+    try:
+        return load_key_file(path)
+    except FileNotFoundError:
+        pass
+    key = PrivateKey.generate(key_type)
+    try:
+        save_key_file(path, key)
+    except FileExistsError:
+        return load_key_file(path)
+    return key

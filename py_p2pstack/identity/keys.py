@@ -1,0 +1,156 @@
+"""Identity keys of the four kinds libp2p knows, and their protobuf coding.
+
+What differs between the kinds lives in one module each (`ed25519`, `secp256k1`, `ecdsa`, `rsa`) behind the same five
+functions; they are imported when a key of their kind first turns up.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from functools import cache
+from importlib import import_module
+from typing import Any, Protocol, cast
+
+from google.protobuf.message import DecodeError
+
+from py_p2pstack.errors import InvalidKey
+from py_p2pstack.identity.peer_id import PeerId
+from py_p2pstack.wire.pb import keys_pb2
+
+MAX_ENCODED_PRIVATE = 6000  # an 8192-bit RSA key in PKCS #1 has 4.7 kB
+MAX_ENCODED_PUBLIC = 1200  # in PKIX 1.06 kB: nothing larger reaches a DER parser
+
+
+class KeyType(Enum):
+    """The kinds of keys, by their numbers on the wire."""
+
+    RSA = 0
+    ED25519 = 1
+    SECP256K1 = 2
+    ECDSA = 3
+
+
+class _Scheme(Protocol):
+    """What a module of one kind offers. Each raises InvalidKey (keys) or InvalidSignature (verify)."""
+
+    def generate(self) -> Any: ...
+
+    def load_private(self, raw: bytes) -> Any: ...
+
+    def load_public(self, raw: bytes) -> Any: ...
+
+    def private_raw(self, private: Any) -> bytes: ...
+
+    def public_raw(self, private: Any) -> bytes: ...
+
+    def sign(self, private: Any, data: bytes) -> bytes: ...
+
+    def verify(self, public: Any, data: bytes, signature: bytes) -> None: ...
+
+
+@cache
+def _scheme(key_type: KeyType) -> _Scheme:
+    return cast(_Scheme, import_module(f"py_p2pstack.identity.{key_type.name.lower()}"))
+
+
+class PublicKey:
+    """A public key; equal keys are equal and hash equal. The key material is checked when the key is made."""
+
+    __slots__ = ("_encoded", "_handle", "_peer_id", "_raw", "key_type")
+
+    def __init__(self, key_type: KeyType, raw: bytes) -> None:
+        """Take a key in the form its kind has on the wire. Raises InvalidKey."""
+        self.key_type = key_type
+        self._handle = _scheme(key_type).load_public(raw)
+        self._raw = raw
+        self._encoded: bytes | None = None
+        self._peer_id: PeerId | None = None
+
+    @classmethod
+    def decode(cls, data: bytes) -> PublicKey:
+        """Read the protobuf form. Raises InvalidKey."""
+        return cls(*_decode(keys_pb2.PublicKey(), data, MAX_ENCODED_PUBLIC))
+
+    def encode(self) -> bytes:
+        """The protobuf form, deterministic."""
+        if self._encoded is None:
+            self._encoded = _encode(keys_pb2.PublicKey, self.key_type, self._raw)
+        return self._encoded
+
+    def raw(self) -> bytes:
+        """The key in the form its kind has on the wire: 32 bytes, 33 bytes compressed, or PKIX."""
+        return self._raw
+
+    def peer_id(self) -> PeerId:
+        """The peer id of whoever holds the private key."""
+        if self._peer_id is None:
+            self._peer_id = PeerId.from_public_key(self.encode())
+        return self._peer_id
+
+    def verify(self, data: bytes, signature: bytes) -> None:
+        """Check a signature over `data`. Raises InvalidSignature."""
+        _scheme(self.key_type).verify(self._handle, data, signature)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PublicKey) and self.encode() == other.encode()
+
+    def __hash__(self) -> int:
+        return hash(self.encode())
+
+    def __repr__(self) -> str:
+        return f"<PublicKey {self.key_type.name} of {self.peer_id()!r}>"
+
+
+class PrivateKey:
+    """A private key. Its repr shows the peer id, never the key."""
+
+    __slots__ = ("_handle", "key_type", "public_key")
+
+    def __init__(self, key_type: KeyType, handle: Any) -> None:
+        """For the class methods below."""
+        self.key_type = key_type
+        self._handle = handle
+        self.public_key = PublicKey(key_type, _scheme(key_type).public_raw(handle))
+
+    @classmethod
+    def generate(cls, key_type: KeyType = KeyType.ED25519) -> PrivateKey:
+        """Make a fresh key from the system's randomness (RSA: 2048 bits, ECDSA: P-256)."""
+        return cls(key_type, _scheme(key_type).generate())
+
+    @classmethod
+    def from_seed(cls, seed: bytes) -> PrivateKey:
+        """Make the Ed25519 key of a 32-byte seed: the same seed, the same key. Raises InvalidKey."""
+        if len(seed) != 32:
+            raise InvalidKey(f"an Ed25519 seed has 32 bytes, not {len(seed)}")
+        return cls(KeyType.ED25519, _scheme(KeyType.ED25519).load_private(seed))
+
+    @classmethod
+    def decode(cls, data: bytes) -> PrivateKey:
+        """Read the protobuf form. Raises InvalidKey."""
+        key_type, raw = _decode(keys_pb2.PrivateKey(), data, MAX_ENCODED_PRIVATE)
+        return cls(key_type, _scheme(key_type).load_private(raw))
+
+    def encode(self) -> bytes:
+        """The protobuf form, deterministic. Keep it secret."""
+        return _encode(keys_pb2.PrivateKey, self.key_type, _scheme(self.key_type).private_raw(self._handle))
+
+    def sign(self, data: bytes) -> bytes:
+        """Sign `data`."""
+        return _scheme(self.key_type).sign(self._handle, data)
+
+    def __repr__(self) -> str:
+        return f"<PrivateKey {self.key_type.name} of {self.public_key.peer_id()!r}>"
+
+
+def _decode(message: Any, data: bytes, limit: int) -> tuple[KeyType, bytes]:
+    if len(data) > limit:
+        raise InvalidKey(f"a key of {len(data)} bytes; the limit is {limit}")
+    try:
+        message.ParseFromString(data)
+    except DecodeError:
+        raise InvalidKey("a key that is no protobuf, or lacks its type or data") from None
+    return KeyType(message.Type), message.Data
+
+
+def _encode(kind: Any, key_type: KeyType, raw: bytes) -> bytes:
+    return cast(bytes, kind(Type=key_type.value, Data=raw).SerializeToString(deterministic=True))
