@@ -64,8 +64,7 @@ def ip_group(address: Multiaddr) -> str | None:
     ip = ip_of(address)
     if ip is None:
         return None
-    prefix = 16 if ip.version == 4 else 32
-    return str(ip_network((int(ip) >> (ip.max_prefixlen - prefix) << (ip.max_prefixlen - prefix), prefix)))
+    return str(ip_network(f"{ip}/{16 if ip.version == 4 else 32}", strict=False))
 
 
 def transport_of(address: Multiaddr) -> str:

@@ -1,0 +1,1 @@
+"""Security protocols, each a pure handshake machine that ends in a record layer; the upgrader moves the bytes."""

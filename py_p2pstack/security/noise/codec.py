@@ -1,0 +1,54 @@
+"""The payload of the noise handshake, and the signature in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from google.protobuf.message import DecodeError
+
+from py_p2pstack.core.types import ProtocolId
+from py_p2pstack.errors import HandshakeError, InvalidKey, InvalidSignature
+from py_p2pstack.identity import PrivateKey, PublicKey
+from py_p2pstack.wire.pb.noise_pb2 import NoiseExtensions, NoiseHandshakePayload
+
+SIGNATURE_PREFIX = b"noise-libp2p-static-key:"
+MAX_PAYLOAD = 4096  # ours: an 8192-bit RSA key with its signature has 2.2 kB
+MAX_MUXERS = 32  # ours: names of muxers we look at
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """Who the sender is, proved, and which muxers it offers."""
+
+    public_key: PublicKey
+    muxers: tuple[ProtocolId, ...]
+
+
+def sign_static(private_key: PrivateKey, static: bytes) -> bytes:
+    """Bind a noise static key to an identity."""
+    return private_key.sign(SIGNATURE_PREFIX + static)
+
+
+def encode(public_key: PublicKey, signature: bytes, muxers: Sequence[ProtocolId]) -> bytes:
+    """The payload in bytes."""
+    message = NoiseHandshakePayload(identity_key=public_key.encode(), identity_sig=signature)
+    if muxers:
+        message.extensions.CopyFrom(NoiseExtensions(stream_muxers=muxers))
+    return message.SerializeToString(deterministic=True)
+
+
+def decode(data: bytes, static: bytes) -> Payload:
+    """Read a payload and verify that its identity signed `static`. Raises HandshakeError."""
+    if len(data) > MAX_PAYLOAD:
+        raise HandshakeError(f"a noise payload of {len(data)} bytes; the limit is {MAX_PAYLOAD}")
+    message = NoiseHandshakePayload()
+    try:
+        message.ParseFromString(data)
+        key = PublicKey.decode(message.identity_key)
+        key.verify(SIGNATURE_PREFIX + static, message.identity_sig)
+    except DecodeError:
+        raise HandshakeError("the noise payload is no protobuf") from None
+    except (InvalidKey, InvalidSignature) as fault:
+        raise HandshakeError(f"the noise payload proves no identity: {fault}") from None
+    return Payload(key, tuple(message.extensions.stream_muxers[:MAX_MUXERS]))

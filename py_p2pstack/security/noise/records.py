@@ -1,0 +1,73 @@
+"""The transport phase of noise: a 2-byte length, then at most 65535 bytes of ciphertext, numbered in order."""
+
+from __future__ import annotations
+
+import struct
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+from py_p2pstack.core.types import Buffer
+from py_p2pstack.errors import DecryptError, SecurityError
+
+LENGTH_SIZE = 2
+TAG_SIZE = 16
+MAX_RECORD = 65535  # Noise §3
+MAX_PLAINTEXT = MAX_RECORD - TAG_SIZE
+MAX_NONCE = 2**64 - 1  # reserved (Noise §5.1): the channel ends before it is used
+
+_length = struct.Struct(">H")
+_pack_length = _length.pack_into
+_unpack_length = _length.unpack_from
+_nonce = struct.Struct("<4xQ").pack
+
+
+class NoiseRecords:
+    """Seals and opens records with the two keys of a handshake; implements `core.security.RecordLayer`."""
+
+    __slots__ = ("_decrypt", "_encrypt_into", "_receive_nonce", "_send_nonce", "max_plaintext", "overhead")
+
+    def __init__(self, send_key: bytes, receive_key: bytes) -> None:
+        self.max_plaintext = MAX_PLAINTEXT
+        self.overhead = LENGTH_SIZE + TAG_SIZE
+        self._encrypt_into = ChaCha20Poly1305(send_key).encrypt_into
+        self._decrypt = ChaCha20Poly1305(receive_key).decrypt
+        self._send_nonce = 0
+        self._receive_nonce = 0
+
+    def seal_into(self, plaintext: Buffer, out: memoryview) -> int:
+        """Seal at most 65519 bytes as one record at the start of `out`; returns the record's size."""
+        nonce = self._send_nonce
+        if nonce == MAX_NONCE:
+            raise SecurityError("the noise channel has used up its nonces")
+        size = len(plaintext) + TAG_SIZE
+        end = LENGTH_SIZE + size
+        _pack_length(out, 0, size)
+        self._encrypt_into(_nonce(nonce), plaintext, None, out[LENGTH_SIZE:end])
+        self._send_nonce = nonce + 1
+        return end
+
+    def open_records(self, data: memoryview) -> tuple[list[bytes], int]:
+        """Open every whole record in `data`: the plaintexts, and how many bytes they took.
+
+        Raises DecryptError; the counter does not move for a record that fails (GHSA-g9mp-8g3h-3c5c).
+        """
+        plaintexts = []
+        offset = 0
+        limit = len(data)
+        decrypt = self._decrypt
+        while limit - offset >= LENGTH_SIZE:
+            start = offset + LENGTH_SIZE
+            end = start + _unpack_length(data, offset)[0]
+            if end > limit:
+                break
+            nonce = self._receive_nonce
+            if nonce == MAX_NONCE:
+                raise DecryptError("the noise channel has used up its nonces")
+            try:
+                plaintexts.append(decrypt(_nonce(nonce), data[start:end], None))
+            except (InvalidTag, ValueError):
+                raise DecryptError(f"noise record {nonce} does not authenticate") from None
+            self._receive_nonce = nonce + 1
+            offset = end
+        return plaintexts, offset
