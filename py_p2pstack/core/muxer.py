@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from py_p2pstack.addresses import Multiaddr
+from py_p2pstack.core.security import RecordLayer
 from py_p2pstack.core.types import Buffer, Direction, ProtocolId
 from py_p2pstack.identity import PeerId, PublicKey
+
+if TYPE_CHECKING:
+    from py_p2pstack.core.transport import RawConnection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,4 +101,20 @@ class MuxedConnection(Protocol):
     @property
     def rtt(self) -> float | None:
         """The last round-trip time measured by the muxer in seconds, if it measures."""
+        ...
+
+
+class MuxerFactory(Protocol):
+    """Builds the multiplexed connection at the end of an upgrade."""
+
+    def __call__(
+        self,
+        *,
+        raw: RawConnection,
+        records: RecordLayer,
+        unread: bytes,
+        early_plaintext: bytes,
+        info: ConnectionInfo,
+    ) -> MuxedConnection:
+        """`unread` are sealed bytes not opened yet; `early_plaintext` comes before what they hold."""
         ...

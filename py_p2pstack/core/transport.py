@@ -58,7 +58,10 @@ class RawListener(Protocol):
         ...
 
     async def accept(self) -> RawConnection:
-        """Wait for the next connection. Survives transient faults (EMFILE, aborted connects) by itself."""
+        """Wait for the next connection. Survives transient faults (EMFILE, aborted connects) by itself.
+
+        Raises anyio.ClosedResourceError once closed.
+        """
         ...
 
     def close(self) -> None: ...
@@ -66,6 +69,9 @@ class RawListener(Protocol):
 
 class RawTransport(Protocol):
     """Dials and listens for raw connections of the address kinds it knows."""
+
+    name: str
+    """`tcp`, `memory`, `ws`, …"""
 
     def can_dial(self, address: Multiaddr) -> bool: ...
 

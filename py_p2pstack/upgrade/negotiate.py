@@ -1,0 +1,128 @@
+"""Drives the upgrade machines over a raw pipe: multistream, handshake, multistream inside, never a byte too far."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from py_p2pstack.core.security import RecordLayer, Secured, SecurityTransport
+from py_p2pstack.core.transport import RawConnection
+from py_p2pstack.core.types import ProtocolId
+from py_p2pstack.errors import ConnectionClosed
+from py_p2pstack.identity import PeerId
+from py_p2pstack.upgrade.multistream import Proposer, Responder
+
+_CHUNK = 16384
+
+
+class RawPipe:
+    """Whole sends and whatever-is-there receives over a raw connection."""
+
+    def __init__(self, raw: RawConnection) -> None:
+        self._raw = raw
+        self._chunk = memoryview(bytearray(_CHUNK))
+
+    async def send(self, data: bytes) -> None:
+        """Send all of `data`."""
+        view = memoryview(data)
+        while view:
+            sent = self._raw.send_nowait(view)
+            view = view[sent:]
+            if view:
+                await self._raw.wait_writable()
+
+    async def receive(self) -> bytes:
+        """Wait for bytes. Raises ConnectionClosed at the end."""
+        while (count := self._raw.receive_nowait(self._chunk)) is None:
+            await self._raw.wait_readable()
+        if count == 0:
+            raise ConnectionClosed("the peer closed the connection during its set-up", remote=True)
+        return bytes(self._chunk[:count])
+
+
+class SealedPipe:
+    """The same through a record layer."""
+
+    def __init__(self, pipe: RawPipe, records: RecordLayer, unread: bytes) -> None:
+        self._pipe = pipe
+        self._records = records
+        self.unread = unread
+        """Sealed bytes not opened yet."""
+
+    async def send(self, data: bytes) -> None:
+        """Seal `data` as one record and send it."""
+        out = memoryview(bytearray(len(data) + self._records.overhead))
+        await self._pipe.send(bytes(out[: self._records.seal_into(data, out)]))
+
+    async def receive(self) -> bytes:
+        """Wait for at least one record; returns the plaintext."""
+        while True:
+            plaintexts, used = self._records.open_records(memoryview(self.unread))
+            self.unread = self.unread[used:]
+            if data := b"".join(plaintexts):
+                return data
+            self.unread += await self._pipe.receive()
+
+
+class _Pipe(Protocol):
+    async def send(self, data: bytes) -> None: ...
+
+    async def receive(self) -> bytes: ...
+
+
+class _Negotiation(Protocol):
+    protocol: ProtocolId | None
+
+    def bytes_to_send(self) -> bytes: ...
+
+    def receive_data(self, data: bytes) -> None: ...
+
+    @property
+    def unread(self) -> bytes: ...
+
+
+async def select(pipe: _Pipe, negotiation: _Negotiation) -> tuple[ProtocolId, bytes]:
+    """Run multistream-select; returns the protocol and what came behind. Raises NegotiationError and others."""
+    while negotiation.protocol is None:
+        if out := negotiation.bytes_to_send():
+            await pipe.send(out)
+        negotiation.receive_data(await pipe.receive())
+    if out := negotiation.bytes_to_send():
+        await pipe.send(out)
+    return negotiation.protocol, negotiation.unread
+
+
+async def secure(
+    pipe: RawPipe,
+    securities: Mapping[ProtocolId, SecurityTransport],
+    *,
+    initiator: bool,
+    peer: PeerId | None,
+    muxers: Sequence[ProtocolId],
+) -> tuple[ProtocolId, Secured]:
+    """Agree on a security protocol and run its handshake."""
+    names = tuple(securities)
+    protocol, data = await select(pipe, Proposer(names) if initiator else Responder(securities.__contains__))
+    handshake = securities[protocol].handshake(initiator=initiator, peer=peer, muxers=muxers)
+    secured = handshake.receive_data(data) if data else None
+    while secured is None:
+        if out := handshake.bytes_to_send():
+            await pipe.send(out)
+        secured = handshake.receive_data(await pipe.receive())
+    if out := handshake.bytes_to_send():
+        await pipe.send(out)
+    return protocol, secured
+
+
+async def choose_muxer(
+    pipe: RawPipe, secured: Secured, muxers: Sequence[ProtocolId], *, initiator: bool
+) -> tuple[ProtocolId, bytes, bytes]:
+    """The muxer the handshake agreed on, or else the outcome of multistream-select inside the secure channel.
+
+    Returns it with the sealed bytes not opened yet and the opened bytes behind the negotiation.
+    """
+    if secured.muxer is not None:
+        return secured.muxer, secured.unread, b""
+    sealed = SealedPipe(pipe, secured.records, secured.unread)
+    muxer, early = await select(sealed, Proposer(muxers) if initiator else Responder(muxers.__contains__))
+    return muxer, sealed.unread, early

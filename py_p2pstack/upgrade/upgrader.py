@@ -1,0 +1,187 @@
+"""The upgrader turns raw connections into finished ones, and a raw transport into a transport."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import anyio
+from anyio.abc import TaskGroup
+
+from py_p2pstack.addresses import Multiaddr
+from py_p2pstack.core.muxer import ConnectionInfo, MuxedConnection, MuxerFactory
+from py_p2pstack.core.security import SecurityTransport
+from py_p2pstack.core.transport import A, InboundGate, Listener, RawConnection, RawListener, RawTransport
+from py_p2pstack.core.types import Direction, ProtocolId
+from py_p2pstack.errors import OperationTimeout, P2PError
+from py_p2pstack.identity import PeerId
+from py_p2pstack.upgrade.negotiate import RawPipe, choose_muxer, secure
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpgraderConfig:
+    """The knobs of connection set-up."""
+
+    handshake_timeout: float = 10.0
+    """Seconds in which a connection must be secured and multiplexed; a slow-loris dies then."""
+    max_pending_inbound: int = 256
+    """Inbound connections in set-up at once on one listener; further ones wait in the system's accept queue."""
+
+
+class Upgrader:
+    """Secures and multiplexes raw connections with the protocols it was given."""
+
+    def __init__(
+        self,
+        *,
+        local_peer: PeerId,
+        securities: Sequence[SecurityTransport],
+        muxers: Mapping[ProtocolId, MuxerFactory],
+        config: UpgraderConfig,
+    ) -> None:
+        """`securities` and `muxers` are in order of preference."""
+        self.local_peer = local_peer
+        self.config = config
+        self._securities = {security.protocol: security for security in securities}
+        self._muxers = dict(muxers)
+
+    async def upgrade(
+        self, raw: RawConnection, direction: Direction, *, transport: str, peer: PeerId | None = None
+    ) -> MuxedConnection:
+        """Upgrade within `handshake_timeout`; on any failure, and when cancelled, the raw connection is closed.
+
+        Args:
+            raw: the pipe; owned from now on.
+            direction: outbound: we begin.
+            transport: the transport's name, for the connection's info.
+            peer: who the remote must prove to be; None: anyone.
+
+        Raises:
+            SecurityError, NegotiationError, RemoteProtocolError, ConnectionClosed, OperationTimeout, OSError.
+        """
+        timeout = self.config.handshake_timeout
+        try:
+            with anyio.fail_after(timeout):
+                return await self._upgrade(raw, direction, transport, peer)
+        except TimeoutError:
+            raw.close()
+            raise OperationTimeout(f"the connection was not set up within {timeout:g} s") from None
+        except BaseException:
+            raw.close()
+            raise
+
+    async def _upgrade(
+        self, raw: RawConnection, direction: Direction, transport: str, peer: PeerId | None
+    ) -> MuxedConnection:
+        initiator = direction is Direction.OUTBOUND
+        pipe = RawPipe(raw)
+        names = tuple(self._muxers)
+        security, secured = await secure(pipe, self._securities, initiator=initiator, peer=peer, muxers=names)
+        muxer, unread, early = await choose_muxer(pipe, secured, names, initiator=initiator)
+        info = ConnectionInfo(
+            direction=direction,
+            local_peer=self.local_peer,
+            remote_peer=secured.remote_peer,
+            remote_public_key=secured.remote_public_key,
+            local_address=raw.local_address,
+            remote_address=raw.remote_address,
+            transport=transport,
+            security=security,
+            muxer=muxer,
+        )
+        return self._muxers[muxer](raw=raw, records=secured.records, unread=unread, early_plaintext=early, info=info)
+
+
+class UpgradingTransport:
+    """A raw transport with an upgrader behind it; implements `core.transport.Transport`."""
+
+    def __init__(self, raw: RawTransport, upgrader: Upgrader) -> None:
+        self._raw = raw
+        self._upgrader = upgrader
+
+    def __repr__(self) -> str:
+        return f"<UpgradingTransport {self._raw.name}>"
+
+    def can_dial(self, address: Multiaddr) -> bool:
+        """Whether the raw transport can."""
+        return self._raw.can_dial(address)
+
+    def can_listen(self, address: Multiaddr) -> bool:
+        """Whether the raw transport can."""
+        return self._raw.can_listen(address)
+
+    async def dial(self, address: Multiaddr, peer: PeerId | None) -> MuxedConnection:
+        """Connect, then upgrade; see `core.transport.Transport.dial`."""
+        raw = await self._raw.dial(address)
+        return await self._upgrader.upgrade(raw, Direction.OUTBOUND, transport=self._raw.name, peer=peer)
+
+    async def listen(self, address: Multiaddr) -> Listener:
+        """Bind; see `core.transport.Transport.listen`."""
+        return UpgradingListener(await self._raw.listen(address), self._upgrader, self._raw.name)
+
+
+class UpgradingListener:
+    """Upgrades what a raw listener accepts; implements `core.transport.Listener`."""
+
+    def __init__(self, raw: RawListener, upgrader: Upgrader, transport: str) -> None:
+        self._raw = raw
+        self._upgrader = upgrader
+        self._transport = transport
+        self._pending = anyio.Semaphore(upgrader.config.max_pending_inbound)
+        self.accepted = 0
+        """Connections that arrived."""
+        self.refused = 0
+        """Connections the gate refused before their handshake."""
+        self.failed = 0
+        """Connections whose handshake failed."""
+
+    @property
+    def address(self) -> Multiaddr:
+        """Where it listens."""
+        return self._raw.address
+
+    def close(self) -> None:
+        """Accept no more; connections made live on."""
+        self._raw.close()
+
+    async def serve(self, gate: InboundGate[A]) -> None:
+        """See `core.transport.Listener.serve`."""
+        async with anyio.create_task_group() as tasks:
+            while True:
+                await self._pending.acquire()
+                try:
+                    raw = await self._raw.accept()
+                except anyio.ClosedResourceError:
+                    return  # connections made are waited for here
+                self._admit(raw, gate, tasks)
+
+    def _admit(self, raw: RawConnection, gate: InboundGate[A], tasks: TaskGroup) -> None:
+        self.accepted += 1
+        try:
+            admission = gate.admit(raw.local_address, raw.remote_address)
+        except P2PError as refusal:
+            self.refused += 1
+            self._pending.release()
+            logger.debug("refused %s: %s", raw.remote_address, refusal)
+            raw.close()
+            return
+        tasks.start_soon(self._serve, raw, gate, admission)
+
+    async def _serve(self, raw: RawConnection, gate: InboundGate[A], admission: A) -> None:
+        try:
+            try:
+                connection = await self._upgrader.upgrade(raw, Direction.INBOUND, transport=self._transport)
+            finally:
+                self._pending.release()
+        except (P2PError, OSError) as fault:
+            self.failed += 1
+            admission.done()
+            logger.debug("inbound connection from %s failed: %s", raw.remote_address, fault)
+            return
+        except BaseException:
+            admission.done()
+            raise
+        await gate.serve(connection, admission)
