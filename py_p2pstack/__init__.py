@@ -1,1 +1,41 @@
-"""A libp2p-style peer-to-peer stack: secure hosts, streams and a Kademlia DHT on asyncio and trio."""
+"""A libp2p-style peer-to-peer stack: secure hosts, streams and a Kademlia DHT on asyncio and trio.
+
+    application
+      Host               id, connect, new_stream, set_stream_handler, events      node, host
+      Dht                find_peer, get_closest_peers, query events               protocols.dht
+      identify, ping     stream handlers like any other                           protocols
+      Swarm              dials, listens, limits, routes protocols                 network, peerstore
+      Upgrader           raw bytes → noise → yamux                                upgrade, security, muxers
+      TcpTransport       sockets                                                  transports
+      PeerId, Multiaddr  who and where                                            identity, addresses
+
+Names not listed here are reached through their own modules; what begins with an underscore is private.
+"""
+
+from py_p2pstack.addresses import Multiaddr as Multiaddr
+from py_p2pstack.addresses import PeerInfo as PeerInfo
+from py_p2pstack.core.connection import Connection as Connection
+from py_p2pstack.core.notifications import PeerConnected as PeerConnected
+from py_p2pstack.core.notifications import PeerDisconnected as PeerDisconnected
+from py_p2pstack.core.notifications import PeerIdentified as PeerIdentified
+from py_p2pstack.core.stream import Stream as Stream
+from py_p2pstack.errors import ConnectionClosed as ConnectionClosed
+from py_p2pstack.errors import DialError as DialError
+from py_p2pstack.errors import InvalidAddress as InvalidAddress
+from py_p2pstack.errors import InvalidPeerId as InvalidPeerId
+from py_p2pstack.errors import ListenError as ListenError
+from py_p2pstack.errors import NegotiationError as NegotiationError
+from py_p2pstack.errors import P2PError as P2PError
+from py_p2pstack.errors import PeerNotFound as PeerNotFound
+from py_p2pstack.errors import ResourceLimitExceeded as ResourceLimitExceeded
+from py_p2pstack.errors import RoutingError as RoutingError
+from py_p2pstack.errors import StreamReset as StreamReset
+from py_p2pstack.identity import KeyType as KeyType
+from py_p2pstack.identity import PeerId as PeerId
+from py_p2pstack.identity import PrivateKey as PrivateKey
+from py_p2pstack.identity import PublicKey as PublicKey
+from py_p2pstack.identity import load_or_create_key_file as load_or_create_key_file
+from py_p2pstack.node import Host as Host
+from py_p2pstack.node import HostConfig as HostConfig
+
+__version__ = "0.1.0"

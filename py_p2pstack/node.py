@@ -15,6 +15,7 @@ from py_p2pstack.core.transport import RawTransport
 from py_p2pstack.events import EventBus
 from py_p2pstack.host import BasicHost
 from py_p2pstack.identity import KeyType, PrivateKey
+from py_p2pstack.muxers.session import yamux_factory
 from py_p2pstack.muxers.yamux import YamuxConfig
 from py_p2pstack.network.config import SwarmConfig
 from py_p2pstack.network.connection_manager import ConnectionManager, ConnectionManagerConfig

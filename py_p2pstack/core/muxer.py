@@ -93,6 +93,10 @@ class MuxedConnection(Protocol):
         """Begin to end the connection: go-away with `code`, all streams end; `serve` returns soon. Idempotent."""
         ...
 
+    def tick(self, now: float) -> None:
+        """Do what time demands (keepalive, close timeouts); whoever keeps connections calls it about once a second."""
+        ...
+
     @property
     def close_reason(self) -> Exception | None:
         """Why it ended (ConnectionClosed with code and side, or the fault); None while it lives."""

@@ -27,5 +27,7 @@ class SwarmConfig:
     """Finished handler tasks kept for the next stream; starting a task costs more than waking one."""
     close_timeout: float = 1.0
     """Seconds that closing the swarm waits for go-aways to leave before it cuts."""
+    tick_interval: float = 1.0
+    """Seconds between two looks at every connection's keepalive and close timeouts."""
     trim_interval: float = 10.0
     """Seconds between two looks at the connection manager's watermarks."""

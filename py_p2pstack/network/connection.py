@@ -89,6 +89,10 @@ class SwarmConnection:
         """Begin to close the connection; returns at once."""
         self._muxed.close(code)
 
+    def tick(self, now: float) -> None:
+        """Let the muxer do what time demands."""
+        self._muxed.tick(now)
+
     def forget_protocol(self, protocol: ProtocolId) -> None:
         """Note that the peer speaks `protocol` no longer, whatever identify told."""
         self._swarm.peerstore.remove_protocols(self.remote_peer, (protocol,))

@@ -104,7 +104,7 @@ class Swarm:
             self._dials = DialSync(self._tasks, self._dial)
             self._workers = WorkerPool(self._tasks, self.config.max_idle_workers)
             self._tasks.start_soon(self._deadlines.run)
-            self._tasks.start_soon(self._keep_trimmed)
+            self._tasks.start_soon(self._keep_house)
             self._stack = stack.pop_all()
         self._open = True
         return self
@@ -285,12 +285,18 @@ class Swarm:
         """Every connection to `peer`, oldest first."""
         return list(self._connections.get(peer, ()))
 
-    async def _keep_trimmed(self) -> None:
-        """Close what the connection manager values least, whenever there are too many connections."""
+    async def _keep_house(self) -> None:
+        """Tick every connection; now and then close what the connection manager values least, if there are too many."""
+        next_trim = anyio.current_time() + self.config.trim_interval
         while True:
-            await anyio.sleep(self.config.trim_interval)
-            for connection in self.conn_manager.connections_to_trim(anyio.current_time()):
-                connection.close(ConnectionCode.GARBAGE_COLLECTED)
+            await anyio.sleep(self.config.tick_interval)
+            now = anyio.current_time()
+            for connection in self.conns():
+                connection.tick(now)
+            if now >= next_trim:
+                next_trim = now + self.config.trim_interval
+                for surplus in self.conn_manager.connections_to_trim(now):
+                    surplus.close(ConnectionCode.GARBAGE_COLLECTED)
 
     # --- streams ----------------------------------------------------------------------------------
 

@@ -1,0 +1,476 @@
+"""The session: drives a muxer machine over a raw connection, one task reading, one writing, and lets streams wait.
+
+Measured rules behind it (docs/performance.md): the buffers for reading and sealing are shared by all sessions of a thread, since
+nothing awaits while they are in use; an idle session holds none. The writer pulls records from the machine. One small
+write may go out inline, past the writer, after each batch read or written: a lone request leaves at once, a burst
+still gathers. A sender that waits is woken once, when its own bytes are out.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+
+import anyio
+from anyio.abc import CancelScope
+
+from py_p2pstack.core.error_codes import StreamCode
+from py_p2pstack.core.muxer import ConnectionInfo, MuxedStream
+from py_p2pstack.core.security import RecordLayer
+from py_p2pstack.core.transport import RawConnection
+from py_p2pstack.core.types import Buffer, Direction
+from py_p2pstack.errors import ConnectionClosed, P2PError, RemoteProtocolError, StreamClosed
+from py_p2pstack.muxers.yamux.config import YamuxConfig
+from py_p2pstack.muxers.yamux.machine import Event, StreamEnded, StreamOpened, StreamReadable, YamuxMachine
+from py_p2pstack.muxers.yamux.stream_state import StreamState
+
+_READ = 256 * 1024  # bytes read at once: what several records need, and little enough for the cache
+_BATCH = 128 * 1024  # bytes sealed between two yields: bounds a ping's wait under bulk
+_INLINE = 16 * 1024  # bytes up to which a write may go out inline
+_STREAM_HIGH = 128 * 1024  # bytes queued in a stream above which its sender waits
+_STREAM_LOW = 64 * 1024  # … until no more than this is left
+_CONNECTION_HIGH = 512 * 1024  # bytes queued in all streams above which each sender waits for its own to be out
+_FLUSH_TIMEOUT = 1.0  # seconds that closing waits for queued bytes and the go-away to leave
+
+
+class _Scratch(threading.local):
+    """Buffers used between two awaits, shared by all sessions of a thread."""
+
+    def __init__(self) -> None:
+        self.inbound = memoryview(bytearray(_READ + 65537))
+        self.outbound = memoryview(bytearray(_BATCH + 65537))
+
+
+_scratch = _Scratch()
+
+
+class SessionStream(StreamState):
+    """One stream of a session; implements `core.muxer.MuxedStream`."""
+
+    __slots__ = ("_drained", "_readable", "_session", "on_end")
+
+    def __init__(self, session: Session, stream_id: int, *, inbound: bool, flags: int) -> None:
+        super().__init__(stream_id, inbound=inbound, flags=flags)
+        self._session = session
+        self._readable: anyio.Event | None = None
+        self._drained: anyio.Event | None = None
+        self.on_end: Callable[[], None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<SessionStream {self.id} {self.unread} unread, {self.queued} unsent>"
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        """See `MuxedStream.receive`."""
+        while not self.received:
+            if self.remote_fin:
+                raise anyio.EndOfStream
+            if self.fault is not None:
+                raise self.fault
+            if self.discarding:
+                raise StreamClosed("the stream was closed")
+            if self._readable is not None:
+                raise anyio.BusyResourceError("receiving from")
+            if self.flags:
+                self._session.flush()
+            self._readable = anyio.Event()
+            try:
+                await self._readable.wait()
+            finally:
+                self._readable = None
+        return self._session.read(self, max_bytes)
+
+    async def send(self, item: Buffer) -> None:
+        """See `MuxedStream.send`."""
+        session = self._session
+        machine = session.machine
+        machine.send_data(self, item)
+        if self.queued > _STREAM_HIGH or machine.queued > _CONNECTION_HIGH:
+            await self._wait_drained(_STREAM_LOW if machine.queued <= _CONNECTION_HIGH else 0)
+        else:
+            session.flush()
+
+    async def _wait_drained(self, low: int) -> None:
+        if self._drained is not None:
+            raise anyio.BusyResourceError("sending to")
+        self.drain_at = low
+        self._drained = anyio.Event()
+        try:
+            self._session.flush()
+            await self._drained.wait()
+        finally:
+            self._drained = None
+            self.drain_at = -1
+        if self.fault is not None:
+            raise self.fault
+
+    async def send_eof(self) -> None:
+        """See `MuxedStream.send_eof`."""
+        self._session.machine.send_eof(self)
+        self._session.flush()
+
+    def reset(self, code: int = 0) -> None:
+        """See `MuxedStream.reset`."""
+        self._session.reset(self, code)
+
+    async def aclose(self) -> None:
+        """See `MuxedStream.aclose`."""
+        session = self._session
+        session.machine.send_eof(self)
+        if not (self.remote_fin or self.discarding) or self.unread:
+            session.machine.discard(self, anyio.current_time())
+            if self._readable is not None:
+                self._readable.set()
+        session.flush()
+
+    # --- called by the session --------------------------------------------------------------------
+
+    def wake_reader(self) -> None:
+        """Something came."""
+        if self._readable is not None:
+            self._readable.set()
+
+    def wake_sender(self) -> None:
+        """What was queued is out, or never will be."""
+        if self._drained is not None:
+            self._drained.set()
+
+    def tell_end(self) -> None:
+        """Both directions have ended."""
+        self.wake_reader()
+        self.wake_sender()
+        callback, self.on_end = self.on_end, None
+        if callback is not None:
+            callback()
+
+
+class Session:
+    """One multiplexed connection; implements `core.muxer.MuxedConnection`."""
+
+    def __init__(
+        self,
+        config: YamuxConfig,
+        *,
+        raw: RawConnection,
+        records: RecordLayer,
+        unread: bytes,
+        early_plaintext: bytes,
+        info: ConnectionInfo,
+        client: bool,
+    ) -> None:
+        self.info = info
+        self.machine = YamuxMachine(config, client=client, new_stream=partial(SessionStream, self))
+        self._raw = raw
+        self._records = records
+        self._partial = unread
+        self._early = early_plaintext
+        self._handler: Callable[[MuxedStream], bool] | None = None
+        self._reason: Exception | None = None
+        self._unsent = b""
+        self._wake: anyio.Event | None = None
+        self._may_inline = True
+        self._writing: CancelScope | None = None
+        self._openers: deque[anyio.Event] = deque()
+        self._granted = 0
+        self.bytes_in = 0
+        """Sealed bytes received."""
+        self.bytes_out = 0
+        """Sealed bytes sent."""
+
+    def __repr__(self) -> str:
+        return f"<Session {self.info.remote_peer} {len(self.machine.streams)} streams{' closed' if self.closed else ''}>"
+
+    @property
+    def closed(self) -> bool:
+        """Whether it takes no new streams: it has ended, is ending, or the peer went away."""
+        return self._reason is not None or self.machine.went_away is not None
+
+    @property
+    def close_reason(self) -> Exception | None:
+        """Why it ended; None while it lives."""
+        return self._reason
+
+    @property
+    def rtt(self) -> float | None:
+        """The last round trip, in seconds."""
+        return self.machine.rtt
+
+    # --- streams ----------------------------------------------------------------------------------
+
+    async def open_stream(self) -> SessionStream:
+        """Open a stream; waits while the peer has not acknowledged so many. Raises ConnectionClosed."""
+        if self._openers or self.machine.open_slots - self._granted <= 0:
+            await self._wait_to_open()
+        if self.closed:
+            raise ConnectionClosed("the connection is closed") from self._reason
+        stream = self.machine.open_stream()
+        assert isinstance(stream, SessionStream)
+        return stream
+
+    async def _wait_to_open(self) -> None:
+        turn = anyio.Event()
+        self._openers.append(turn)
+        try:
+            await turn.wait()
+        except BaseException:
+            if turn.is_set():
+                self._granted -= 1
+                self._grant()
+            else:
+                self._openers.remove(turn)
+            raise
+        self._granted -= 1
+
+    def _grant(self) -> None:
+        """Let as many waiting openers go on as the peer's backlog has room for; all of them at the end."""
+        while self._openers and (self.closed or self.machine.open_slots > self._granted):
+            self._granted += 1
+            self._openers.popleft().set()
+
+    def read(self, stream: SessionStream, max_bytes: int) -> bytes:
+        """Give out bytes of a stream that has some."""
+        machine = self.machine
+        data = machine.read(stream, max_bytes)
+        if stream.consumed * 2 >= stream.capacity:
+            machine.update_window(stream, anyio.current_time())
+            self.flush()
+        return data
+
+    def reset(self, stream: SessionStream, code: int) -> None:
+        """End a stream and tell the peer."""
+        events: list[Event] = []
+        self.machine.reset(stream, code, events)
+        if events:
+            self._dispatch(events)
+            self.flush()
+
+    # --- lifetime ---------------------------------------------------------------------------------
+
+    async def serve(self, handler: Callable[[MuxedStream], bool]) -> None:
+        """See `MuxedConnection.serve`."""
+        self._handler = handler
+        reason: Exception = ConnectionClosed("the connection was cancelled")
+        try:
+            if self._reason is None:
+                self.machine.ping(anyio.current_time())
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._write, tasks.cancel_scope)
+                    reason = await self._read()
+                    tasks.cancel_scope.cancel()
+        finally:
+            self._end(reason)
+
+    def close(self, code: int = 0) -> None:
+        """See `MuxedConnection.close`."""
+        if self._reason is None:
+            self._reason = ConnectionClosed("the connection was closed by us", code=code)
+            self.machine.go_away(code)
+            if self._handler is None:  # nobody serves it: what fits goes out now
+                self._send_now()
+                self._end(self._reason)
+                return
+            if self._writing is not None:
+                self._writing.deadline = anyio.current_time() + _FLUSH_TIMEOUT
+            self._wake_writer()
+            self._grant()
+
+    def tick(self, now: float) -> None:
+        """Do what time demands; call it about once a second."""
+        events: list[Event] = []
+        try:
+            self.machine.handle_timeout(now, events)
+        except RemoteProtocolError as fault:
+            self._break(fault)
+        self._dispatch(events)
+        if self.machine.went_away is not None and not self.machine.streams:
+            self.close()
+        self.flush()
+
+    def _break(self, fault: Exception) -> None:
+        """The connection is of no further use: closing the pipe ends both tasks."""
+        if self._reason is None:
+            self._reason = fault
+        self._raw.close()
+
+    def _end(self, reason: Exception) -> None:
+        """Release everything; idempotent."""
+        if self._reason is None:
+            self._reason = reason
+        self._raw.close()
+        fault = self._reason
+        if not isinstance(fault, ConnectionClosed):
+            fault = ConnectionClosed(f"the connection failed: {fault}", code=getattr(fault, "code", None))
+        events: list[Event] = []
+        self.machine.fail_all(fault, events)
+        self._dispatch(events)
+        self._grant()
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    async def _read(self) -> Exception:
+        """Read until the end; returns why it ended."""
+        raw, machine, open_records = self._raw, self.machine, self._records.open_records
+        events: list[Event] = []
+        try:
+            if self._early:
+                machine.receive_data(self._early, anyio.current_time(), events)
+                self._early = b""
+            if self._partial:
+                self._take(memoryview(self._partial), open_records, events)
+            self._dispatch(events)
+            while True:
+                view = _scratch.inbound
+                kept = len(self._partial)
+                view[:kept] = self._partial
+                count = raw.receive_nowait(view[kept:])
+                if count is None:
+                    await raw.wait_readable()
+                    continue
+                if count == 0:
+                    return ConnectionClosed("the peer closed the connection", code=machine.went_away, remote=True)
+                self.bytes_in += count
+                self._may_inline = True
+                events = []
+                self._take(view[: kept + count], open_records, events)
+                if events:
+                    self._dispatch(events)
+                if machine.went_away:  # a code other than 0: the peer has cut, not merely said goodbye
+                    return ConnectionClosed("the peer closed the connection", code=machine.went_away, remote=True)
+                if machine.has_output:
+                    self._wake_writer()
+                await anyio.lowlevel.checkpoint()
+        except RemoteProtocolError as fault:
+            self._dispatch(events)
+            machine.go_away(fault.code or 0)
+            self._send_now()
+            return fault
+        except P2PError as fault:
+            return fault
+        except OSError as fault:
+            return ConnectionClosed(f"the connection broke: {fault}", remote=True)
+
+    def _take(
+        self,
+        sealed: memoryview,
+        open_records: Callable[[memoryview], tuple[list[bytes], int]],
+        events: list[Event],
+    ) -> None:
+        """Open what is whole, keep the rest, and feed the machine."""
+        plaintexts, used = open_records(sealed)
+        self._partial = bytes(sealed[used:])
+        if plaintexts:
+            now = anyio.current_time()
+            for plaintext in plaintexts:
+                self.machine.receive_data(plaintext, now, events)
+
+    def _dispatch(self, events: list[Event]) -> None:
+        """Wake and tell whom events concern; the list may grow meanwhile."""
+        for event in events:
+            kind = type(event)
+            if kind is StreamReadable:
+                event.stream.wake_reader()  # type: ignore[union-attr]
+            elif kind is StreamOpened:
+                stream = event.stream  # type: ignore[union-attr]
+                if self._handler is None or not self._handler(stream):
+                    self.machine.reset(stream, StreamCode.RESOURCE_LIMIT_EXCEEDED, events)
+            elif kind is StreamEnded:
+                event.stream.tell_end()  # type: ignore[union-attr]
+        if self._openers:
+            self._grant()
+
+    # --- writing ----------------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """See that what is queued goes out soon: at once, if it is small and the first since the last batch."""
+        if self._wake is not None:
+            if self._may_inline and self.machine.queued <= _INLINE:
+                self._may_inline = False
+                self._send_now()
+            else:
+                self._wake_writer()
+
+    def _wake_writer(self) -> None:
+        if self._wake is not None:
+            self._wake.set()
+            self._wake = None
+
+    def _send_now(self) -> None:
+        """Seal and send one batch without waiting; what does not fit is left to the writer."""
+        if self._unsent:
+            return
+        try:
+            self._send_batch()
+        except (OSError, P2PError) as fault:
+            self._break(ConnectionClosed(f"the connection broke: {fault}", remote=True))
+            return
+        if self._unsent or self.machine.has_output:
+            self._wake_writer()
+
+    def _send_batch(self) -> None:
+        """Pull records up to a batch, seal them, send what the pipe takes, keep the rest."""
+        machine, records = self.machine, self._records
+        view = _scratch.outbound
+        size = 0
+        while size < _BATCH and machine.has_output:
+            pieces = machine.next_record(records.max_plaintext)
+            if pieces:
+                size += records.seal_into(pieces[0] if len(pieces) == 1 else b"".join(pieces), view[size:])
+        sent = self._raw.send_nowait(view[:size]) if size else 0
+        self.bytes_out += sent
+        if sent < size:
+            self._unsent = bytes(view[sent:size])
+        if machine.drained:
+            for stream in machine.drained:
+                stream.wake_sender()  # type: ignore[attr-defined]
+            machine.drained.clear()
+        if machine.ended:
+            ended, machine.ended = machine.ended, []
+            for stream in ended:
+                stream.tell_end()  # type: ignore[attr-defined]
+
+    async def _write(self, session_scope: CancelScope) -> None:
+        """Write until closed by us and flushed, or until the pipe breaks."""
+        raw = self._raw
+        try:
+            with CancelScope() as self._writing:
+                if self._reason is not None:
+                    self._writing.deadline = anyio.current_time() + _FLUSH_TIMEOUT
+                while True:
+                    if self._unsent:
+                        await raw.wait_writable()
+                        sent = raw.send_nowait(self._unsent)
+                        self.bytes_out += sent
+                        self._unsent = self._unsent[sent:]
+                    elif self.machine.has_output:
+                        self._send_batch()
+                        await anyio.lowlevel.checkpoint()
+                    elif self._reason is not None:
+                        break
+                    else:
+                        self._may_inline = True
+                        wake = self._wake = anyio.Event()
+                        await wake.wait()
+        except (OSError, P2PError) as fault:
+            if self._reason is None:
+                self._reason = ConnectionClosed(f"the connection broke: {fault}", remote=True)
+        session_scope.cancel()
+
+
+def yamux_factory(config: YamuxConfig) -> Callable[..., Session]:
+    """A `core.muxer.MuxerFactory` that makes yamux sessions."""
+
+    def make(
+        *, raw: RawConnection, records: RecordLayer, unread: bytes, early_plaintext: bytes, info: ConnectionInfo
+    ) -> Session:
+        return Session(
+            config,
+            raw=raw,
+            records=records,
+            unread=unread,
+            early_plaintext=early_plaintext,
+            info=info,
+            client=info.direction is Direction.OUTBOUND,
+        )
+
+    return make

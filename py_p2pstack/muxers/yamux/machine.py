@@ -1,0 +1,463 @@
+"""Everything that changes yamux state: frames in, events out; writes in, frames out. No I/O, no clock.
+
+Sending is pulled: streams keep their own queues, `next_record` walks them in turns, control frames first. What a peer
+sends is checked against windows and limits before any state is made for it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
+
+from py_p2pstack.core.error_codes import ConnectionCode, StreamCode
+from py_p2pstack.core.types import Buffer
+from py_p2pstack.errors import LocalProtocolError, RemoteProtocolError, ResourceLimitExceeded, StreamClosed, StreamReset
+from py_p2pstack.muxers.yamux.codec import HEADER_SIZE, VERSION, Flag, FrameType, GoAway, pack, unpack_from
+from py_p2pstack.muxers.yamux.config import INITIAL_WINDOW, YamuxConfig
+from py_p2pstack.muxers.yamux.stream_state import StreamState
+
+_SYN, _ACK, _FIN, _RST = int(Flag.SYN), int(Flag.ACK), int(Flag.FIN), int(Flag.RST)
+_DATA, _WINDOW, _PING, _GO_AWAY = (int(kind) for kind in FrameType)
+_MAX_U32 = 2**32 - 1
+_MIN_PIECE = 1024  # rather a new record than a data frame with less room than this
+
+
+class StreamOpened(NamedTuple):
+    """The peer opened a stream."""
+
+    stream: StreamState
+
+
+class StreamReadable(NamedTuple):
+    """Bytes, an end of input or a reset came."""
+
+    stream: StreamState
+
+
+class StreamEnded(NamedTuple):
+    """Both directions have ended; the stream is forgotten."""
+
+    stream: StreamState
+
+
+class Ponged(NamedTuple):
+    """A ping came back."""
+
+    opaque: int
+    rtt: float
+
+
+class WentAway(NamedTuple):
+    """The peer takes no more streams; `code` tells why."""
+
+    code: int
+
+
+Event: TypeAlias = StreamOpened | StreamReadable | StreamEnded | Ponged | WentAway
+
+
+class YamuxMachine:
+    """One side of a yamux connection."""
+
+    def __init__(
+        self,
+        config: YamuxConfig,
+        *,
+        client: bool,
+        new_stream: Callable[..., StreamState] = StreamState,
+    ) -> None:
+        """`new_stream` makes the stream objects (called as StreamState is)."""
+        self.config = config
+        self.streams: dict[int, StreamState] = {}
+        self.drained: list[StreamState] = []
+        """Streams whose waiting sender may go on; whoever pulls records wakes them and clears the list."""
+        self.ended: list[StreamState] = []
+        """Streams that ended with the last frame pulled; likewise."""
+        self.rtt: float | None = None
+        self.went_away: int | None = None
+        """The peer's go-away code."""
+        self.queued = 0
+        """Bytes to send over all streams."""
+        self.buffered = 0
+        """Bytes received and not consumed over all streams."""
+        self._new_stream = new_stream
+        self._next_id = 1 if client else 2
+        self._inbound = 0
+        self._unacknowledged = 0
+        self._going_away = False
+        self._control: deque[bytes] = deque()
+        self._ready: deque[StreamState] = deque()
+        self._pongs: deque[int] = deque()
+        self._growth = 0
+        self._closing: deque[tuple[float, StreamState]] = deque()
+        self._resets_left = float(config.max_resets)
+        self._resets_at = 0.0
+        self._ping_opaque = 0
+        self._ping_sent_at: float | None = None
+        self._pinged_at = float("-inf")
+        # where the parser stands
+        self._head = b""
+        self._body_left = 0
+        self._body_stream: StreamState | None = None
+        self._body_fin = False
+
+    # --- opening and using streams ----------------------------------------------------------------
+
+    @property
+    def open_slots(self) -> int:
+        """How many streams the peer's accept backlog has room for."""
+        return self.config.max_unacknowledged - self._unacknowledged
+
+    def open_stream(self) -> StreamState:
+        """Open a stream; its SYN rides with the first bytes sent. Raises LocalProtocolError, ResourceLimitExceeded."""
+        if self._going_away or self.went_away is not None:
+            raise LocalProtocolError("no stream can be opened after a go-away")
+        if self.open_slots <= 0:
+            limit = self.config.max_unacknowledged
+            raise ResourceLimitExceeded("unacknowledged streams", limit, limit + 1)
+        stream_id = self._next_id
+        if stream_id > _MAX_U32:
+            raise ResourceLimitExceeded("stream ids", _MAX_U32, stream_id)
+        self._next_id += 2
+        self._unacknowledged += 1
+        stream = self.streams[stream_id] = self._new_stream(stream_id, inbound=False, flags=_SYN)
+        self._enter_round(stream)
+        return stream
+
+    def send_data(self, stream: StreamState, data: Buffer) -> None:
+        """Queue `data`. Raises the stream's fault, or StreamClosed behind `send_eof`."""
+        if stream.fault is not None:
+            raise stream.fault
+        if stream.fin_queued:
+            raise StreamClosed("the stream was closed for writing")
+        stream.queue(data)
+        self.queued += len(data)
+        if not stream.ready and stream.send_window:
+            stream.ready = True
+            self._ready.append(stream)
+
+    def send_eof(self, stream: StreamState) -> None:
+        """Queue the end of our side behind what is queued; idempotent."""
+        if stream.fault is None and not stream.fin_queued:
+            stream.fin_queued = True
+            self._enter_round(stream)
+
+    def reset(self, stream: StreamState, code: int, events: list[Event]) -> None:
+        """End both directions now and tell the peer; nothing if it has ended."""
+        if stream.fault is None and self.streams.get(stream.id) is stream:
+            if not stream.flags & _SYN:  # a stream the peer never heard of needs no word
+                self._control.append(pack(VERSION, _WINDOW, stream.flags | _RST, stream.id, code))
+            self._fail(stream, StreamReset("the stream was reset by us", code=code, remote=False), events)
+
+    def discard(self, stream: StreamState, now: float) -> None:
+        """Nobody reads any more: drop what came and what comes; give the peer a time to end its side."""
+        if not stream.discarding:
+            stream.discarding = True
+            self._consumed(stream, self._drop(stream), now)
+            if self.streams.get(stream.id) is stream:
+                self._closing.append((now + self.config.close_timeout, stream))
+
+    def read(self, stream: StreamState, max_bytes: int) -> bytes:
+        """Give out bytes that came. Call `update_window` when `stream.consumed` has reached half of its capacity."""
+        data = stream.read(max_bytes)
+        size = len(data)
+        self.buffered -= size
+        stream.consumed += size
+        return data
+
+    def ping(self, now: float) -> int:
+        """Queue a ping unless one is on its way; returns its opaque value."""
+        if self._ping_sent_at is None:
+            self._ping_opaque = (self._ping_opaque + 1) & _MAX_U32
+            self._ping_sent_at = self._pinged_at = now
+            self._control.append(pack(VERSION, _PING, _SYN, 0, self._ping_opaque))
+        return self._ping_opaque
+
+    def go_away(self, code: int) -> None:
+        """Queue a go-away: no stream is opened by either side any more. Only the first counts."""
+        if not self._going_away:
+            self._going_away = True
+            self._control.append(pack(VERSION, _GO_AWAY, 0, 0, code))
+
+    def handle_timeout(self, now: float, events: list[Event]) -> None:
+        """Do what is due: keepalive, streams whose close the peer never answered.
+
+        Call it about once a second. Raises RemoteProtocolError when the peer answers no ping.
+        """
+        config = self.config
+        sent_at = self._ping_sent_at
+        if sent_at is not None and now - sent_at >= config.keepalive_timeout:
+            raise RemoteProtocolError("the peer answers no ping", code=GoAway.NORMAL)
+        if now - self._pinged_at >= config.keepalive_interval:
+            self.ping(now)
+        while self._closing and self._closing[0][0] <= now:
+            self.reset(self._closing.popleft()[1], StreamCode.NO_ERROR, events)
+
+    def fail_all(self, fault: Exception, events: list[Event]) -> None:
+        """The connection ended: so does every stream."""
+        for stream in list(self.streams.values()):
+            self._fail(stream, fault, events)
+        self._ready.clear()
+        self._control.clear()
+
+    # --- sending ----------------------------------------------------------------------------------
+
+    @property
+    def has_output(self) -> bool:
+        """Whether `next_record` would give something."""
+        return bool(self._control or self._ready or self._pongs)
+
+    def next_record(self, room: int) -> list[Buffer]:
+        """Take whole frames of at most `room` bytes together (room ≥ 2048): control first, then streams in turns."""
+        out: list[Buffer] = []
+        control, pongs, ready = self._control, self._pongs, self._ready
+        while control and room >= HEADER_SIZE:
+            out.append(control.popleft())
+            room -= HEADER_SIZE
+        while pongs and room >= HEADER_SIZE:
+            out.append(pack(VERSION, _PING, _ACK, 0, pongs.popleft()))
+            room -= HEADER_SIZE
+        while ready and room > _MIN_PIECE:
+            stream = ready.popleft()
+            if stream.fault is not None:
+                continue
+            room -= HEADER_SIZE
+            size = min(stream.queued, stream.send_window, room, self.config.max_frame)
+            flags = stream.flags
+            stream.flags = 0
+            if stream.fin_queued and size == stream.queued:
+                flags |= _FIN
+                stream.fin_sent = True
+            out.append(pack(VERSION, _DATA if size or flags & _FIN else _WINDOW, flags, stream.id, size))
+            if size:
+                stream.take(size, out)
+                stream.send_window -= size
+                self.queued -= size
+                room -= size
+                if stream.queued <= stream.drain_at:
+                    stream.drain_at = -1
+                    self.drained.append(stream)
+            if stream.send_window and stream.queued and not stream.fin_sent:
+                ready.append(stream)
+            else:
+                stream.ready = False
+                if stream.fin_sent and stream.remote_fin:
+                    self._forget(stream)
+                    self.ended.append(stream)
+        return out
+
+    def _enter_round(self, stream: StreamState) -> None:
+        """Let the stream have its turn: it has something to say that needs no window."""
+        if not stream.ready:
+            stream.ready = True
+            self._ready.append(stream)
+
+    # --- receiving --------------------------------------------------------------------------------
+
+    def receive_data(self, plaintext: bytes, now: float, events: list[Event]) -> None:
+        """Take in opened bytes; what happened is appended to `events`.
+
+        Raises RemoteProtocolError, with the go-away code to send; the machine is dead from then on.
+        """
+        if self._head:
+            plaintext = self._head + plaintext
+            self._head = b""
+        position, end = 0, len(plaintext)
+        while position < end:
+            if self._body_left:
+                position = self._take_body(plaintext, position, end, now, events)
+                continue
+            if end - position < HEADER_SIZE:
+                self._head = plaintext[position:]
+                return
+            version, kind, flags, stream_id, length = unpack_from(plaintext, position)
+            position += HEADER_SIZE
+            if version != VERSION or kind > _GO_AWAY:
+                raise _violation(f"a frame of version {version}, type {kind}")
+            if kind == _DATA or kind == _WINDOW:
+                self._take_stream_frame(kind, flags, stream_id, length, now, events)
+            elif kind == _PING:
+                self._take_ping(flags, length, now, events)
+            else:
+                self.went_away = length
+                events.append(WentAway(length))
+
+    def _take_stream_frame(
+        self, kind: int, flags: int, stream_id: int, length: int, now: float, events: list[Event]
+    ) -> None:
+        stream = self.streams.get(stream_id)
+        if flags & _SYN:
+            if stream is not None or stream_id == 0 or stream_id % 2 == self._next_id % 2:
+                raise _violation(f"stream {stream_id} cannot be opened by the peer")
+            if kind == _DATA and length > INITIAL_WINDOW:
+                raise _violation(f"a stream opened with {length} bytes, above its window")
+            if not flags & _RST:
+                stream = self._accept(stream_id, events)
+        elif stream_id == 0:
+            raise _violation("a frame of stream 0")
+        if stream is not None and flags & (_ACK | _RST):
+            if flags & _ACK and stream.unacknowledged:
+                stream.unacknowledged = False
+                self._unacknowledged -= 1
+            if flags & _RST:
+                self._take_reset(stream, length if kind == _WINDOW else 0, now, events)
+                stream = None
+        if kind == _DATA:
+            self._begin_body(stream, flags, length, events)
+        elif stream is not None:
+            if flags & _FIN:
+                self._take_fin(stream, events)
+            if length:
+                if stream.send_window + length > _MAX_U32:
+                    raise _violation(f"a window update that overflows the window of stream {stream_id}")
+                stream.send_window += length
+                if stream.queued:
+                    self._enter_round(stream)
+
+    def _accept(self, stream_id: int, events: list[Event]) -> StreamState | None:
+        """Make the stream the peer opens, or refuse it."""
+        if self._going_away or self._inbound >= self.config.max_inbound_streams:
+            code = StreamCode.SHUTDOWN if self._going_away else StreamCode.RESOURCE_LIMIT_EXCEEDED
+            self.refuse(stream_id, code)
+            return None
+        self._inbound += 1
+        stream = self.streams[stream_id] = self._new_stream(stream_id, inbound=True, flags=_ACK)
+        self._enter_round(stream)
+        events.append(StreamOpened(stream))
+        return stream
+
+    def refuse(self, stream_id: int, code: int) -> None:
+        """Queue a reset for a stream we have no state for; a peer that never reads them has to stop."""
+        if len(self._control) >= 4 * self.config.max_unacknowledged:
+            raise RemoteProtocolError("streams opened without reading that they are refused", code=ConnectionCode.RATE_LIMITED)
+        self._control.append(pack(VERSION, _WINDOW, _RST, stream_id, code))
+
+    def _begin_body(self, stream: StreamState | None, flags: int, length: int, events: list[Event]) -> None:
+        if stream is not None:
+            if length > stream.receive_window:
+                raise _violation(f"{length} bytes for stream {stream.id}, whose window is {stream.receive_window}")
+            if length and stream.remote_fin:
+                raise _violation(f"bytes for stream {stream.id} behind its end")
+        elif length > self.config.max_window:
+            raise _violation(f"{length} bytes for a stream that is not open")
+        fin = bool(flags & _FIN)
+        if length:
+            self._body_left = length
+            self._body_stream = stream
+            self._body_fin = fin
+            if stream is not None:
+                stream.receive_window -= length
+        elif fin and stream is not None:
+            self._take_fin(stream, events)
+
+    def _take_body(self, plaintext: bytes, position: int, end: int, now: float, events: list[Event]) -> int:
+        """Hand the body, or as much of it as is here, to its stream; returns where the rest begins."""
+        stop = min(end, position + self._body_left)
+        size = stop - position
+        self._body_left -= size
+        stream = self._body_stream
+        if stream is not None and stream.fault is None:
+            if stream.discarding:
+                self._consumed(stream, size, now)
+            elif self.buffered + size > self.config.max_buffered:
+                self.reset(stream, StreamCode.RESOURCE_LIMIT_EXCEEDED, events)
+            else:
+                self.buffered += size
+                stream.deliver(plaintext, position, stop)
+                events.append(StreamReadable(stream))
+            if not self._body_left and self._body_fin:
+                self._take_fin(stream, events)
+        return stop
+
+    def _take_fin(self, stream: StreamState, events: list[Event]) -> None:
+        if not stream.remote_fin and stream.fault is None:
+            stream.remote_fin = True
+            events.append(StreamReadable(stream))
+            if stream.fin_sent:
+                self._forget(stream)
+                events.append(StreamEnded(stream))
+
+    def _take_reset(self, stream: StreamState, code: int, now: float, events: list[Event]) -> None:
+        config = self.config
+        earned = (now - self._resets_at) * config.resets_per_second
+        self._resets_left = min(config.max_resets, self._resets_left + earned) - 1
+        self._resets_at = now
+        if self._resets_left < 0:
+            raise RemoteProtocolError("too many streams reset in a short time", code=ConnectionCode.RATE_LIMITED)
+        self._fail(stream, StreamReset("the stream was reset by the peer", code=code), events)
+
+    def _take_ping(self, flags: int, opaque: int, now: float, events: list[Event]) -> None:
+        if flags & _SYN:
+            if len(self._pongs) >= self.config.max_pending_pongs:
+                raise RemoteProtocolError("pings sent without reading the answers", code=ConnectionCode.RATE_LIMITED)
+            self._pongs.append(opaque)
+        elif flags & _ACK and self._ping_sent_at is not None and opaque == self._ping_opaque:
+            self.rtt = now - self._ping_sent_at
+            self._ping_sent_at = None
+            events.append(Ponged(opaque, self.rtt))
+
+    # --- windows ----------------------------------------------------------------------------------
+
+    def _consumed(self, stream: StreamState, size: int, now: float) -> None:
+        stream.consumed += size
+        if stream.consumed * 2 >= stream.capacity:
+            self.update_window(stream, now)
+
+    def update_window(self, stream: StreamState, now: float) -> None:
+        """Tell the peer that it may send again as much as was consumed; more, if that went in under 4 round trips.
+
+        Windows thus grow with consumption, never with what merely arrived.
+        """
+        if stream.fault is not None or stream.remote_fin:
+            return
+        delta = stream.consumed
+        stream.consumed = 0
+        if self.rtt is not None and now - stream.epoch < 4 * self.rtt and not stream.discarding:
+            grow = min(
+                stream.capacity,
+                self.config.max_window - stream.capacity,
+                self.config.max_total_growth - self._growth,
+            )
+            if grow > 0:
+                stream.capacity += grow
+                self._growth += grow
+                delta += grow
+        stream.epoch = now
+        stream.receive_window += delta
+        flags = stream.flags
+        stream.flags = 0
+        self._control.append(pack(VERSION, _WINDOW, flags, stream.id, delta))
+
+    def _drop(self, stream: StreamState) -> int:
+        size = stream.drop()
+        self.buffered -= size
+        return size
+
+    # --- ends -------------------------------------------------------------------------------------
+
+    def _fail(self, stream: StreamState, fault: Exception, events: list[Event]) -> None:
+        """End both directions at once. A reset drops what was not read; the end of a connection leaves it to be read."""
+        stream.fault = fault
+        if isinstance(fault, StreamReset):
+            stream.remote_fin = False
+            self._drop(stream)
+        self.queued -= stream.queued
+        stream.to_send.clear()
+        stream.queued = 0
+        self._forget(stream)
+        events.append(StreamEnded(stream))
+
+    def _forget(self, stream: StreamState) -> None:
+        """Both directions have ended."""
+        if self.streams.pop(stream.id, None) is stream:
+            if stream.inbound:
+                self._inbound -= 1
+            elif stream.unacknowledged:
+                stream.unacknowledged = False
+                self._unacknowledged -= 1
+            self._growth -= stream.capacity - INITIAL_WINDOW
+
+
+def _violation(message: str) -> RemoteProtocolError:
+    return RemoteProtocolError(message, code=GoAway.PROTOCOL_ERROR)
