@@ -1,0 +1,5 @@
+"""Raw transports: how bytes travel, before anything is secured.
+
+`sockets` holds what any transport over stream sockets needs, `tcp` is the plain one, `memory` stays inside
+the process and plays a network with latency, loss and partitions.
+"""
