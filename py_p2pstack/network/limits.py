@@ -16,6 +16,7 @@ UNLIMITED = 2**63 - 1
 
 _MIB = 1 << 20
 _GIB = 1 << 30
+_USUAL_DESCRIPTORS = 1024  # what one process commonly may open
 _SMALL_MEMORY = 128 * _MIB  # go: below this the base figures are used as they are
 
 
@@ -108,12 +109,12 @@ def _scale(kind: str, memory: int, file_descriptors: int) -> ScopeLimit:
 
 
 def _default(kind: str) -> ScopeLimit:
-    return _scale(kind, _GIB, 0)
+    return _scale(kind, _GIB, _USUAL_DESCRIPTORS // 2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResourceLimits:
-    """The limits of every scope. The defaults are go's on a machine of 8 GiB, of which the stack gets one."""
+    """The limits of every scope. The defaults are go's for 8 GiB of memory and 1024 file descriptors."""
 
     system: ScopeLimit = field(default_factory=lambda: _default("system"))
     """Everything together."""
