@@ -157,6 +157,15 @@ class Gated(NetworkError):
     """The connection gater, or a rule of ours, refused."""
 
 
+class ResolutionError(NetworkError):
+    """A name in an address could not be resolved, or nothing usable came of it."""
+
+    def __init__(self, name: object, reason: str) -> None:
+        super().__init__(f"cannot resolve {name}: {reason}")
+        self.name = name
+        self.reason = reason
+
+
 class DialError(NetworkError):
     """No address of `peer` led to a connection; `attempts` pairs each address with its own cause."""
 

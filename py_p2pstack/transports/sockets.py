@@ -138,7 +138,7 @@ class SocketConnection:
         return f"<SocketConnection {self.local_address} – {self.remote_address}{state}>"
 
     def receive_nowait(self, buffer: memoryview) -> int | None:
-        """Read into `buffer`: the count, 0 at the end of input, None when there is nothing. Raises OSError."""
+        """Read into `buffer`: the count, 0 at the end of input, None if there is nothing. Raises OSError."""
         if self._closed:
             raise _closed()
         try:
@@ -204,8 +204,8 @@ class SocketConnection:
     def _left(self) -> None:
         """A waiter went; the last one closes the descriptor.
 
-        Were its number reused before a woken waiter has run, that waiter would take the newcomer's place in the
-        event loop away.
+        Were its number reused before a woken waiter has run, that waiter would take the place of the newcomer
+        in the event loop away.
         """
         self._waiters -= 1
         if self._closed and not self._waiters:
