@@ -29,8 +29,8 @@ from py_p2pstack.muxers.yamux.stream_state import StreamState
 _READ = 256 * 1024  # bytes read at once: what several records need, and little enough for the cache
 _BATCH = 128 * 1024  # bytes sealed between two yields: bounds a ping's wait under bulk
 _INLINE = 16 * 1024  # bytes up to which a write may go out inline
-_STREAM_HIGH = 128 * 1024  # bytes queued in a stream above which its sender waits
-_STREAM_LOW = 64 * 1024  # … until no more than this is left
+_STREAM_HIGH = 256 * 1024  # bytes queued in a stream above which its sender waits
+_STREAM_LOW = 128 * 1024  # … until no more than this is left
 _CONNECTION_HIGH = 512 * 1024  # bytes queued in all streams above which each sender waits for its own to be out
 _FLUSH_TIMEOUT = 1.0  # seconds that closing waits for queued bytes and the go-away to leave
 
@@ -108,7 +108,7 @@ class SessionStream(StreamState):
     async def send_eof(self) -> None:
         """See `MuxedStream.send_eof`."""
         self._session.machine.send_eof(self)
-        self._session.flush()
+        self._session.flush_later()
 
     def reset(self, code: int = 0) -> None:
         """See `MuxedStream.reset`."""
@@ -122,7 +122,7 @@ class SessionStream(StreamState):
             session.machine.discard(self, anyio.current_time())
             if self._readable is not None:
                 self._readable.set()
-        session.flush()
+        session.flush_later()
 
     # --- called by the session --------------------------------------------------------------------
 
@@ -272,7 +272,7 @@ class Session:
                 return
             if self._writing is not None:
                 self._writing.deadline = anyio.current_time() + _FLUSH_TIMEOUT
-            self._wake_writer()
+            self.flush_later()
             self._grant()
 
     def tick(self, now: float) -> None:
@@ -338,7 +338,7 @@ class Session:
                 if machine.went_away:  # a code other than 0: the peer has cut, not merely said goodbye
                     return ConnectionClosed("the peer closed the connection", code=machine.went_away, remote=True)
                 if machine.has_output:
-                    self._wake_writer()
+                    self.flush_later()
                 await anyio.lowlevel.checkpoint()
         except RemoteProtocolError as fault:
             self._dispatch(events)
@@ -383,14 +383,15 @@ class Session:
 
     def flush(self) -> None:
         """See that what is queued goes out soon: at once, if it is small and the first since the last batch."""
-        if self._wake is not None:
-            if self._may_inline and self.machine.queued <= _INLINE:
-                self._may_inline = False
-                self._send_now()
-            else:
-                self._wake_writer()
+        if self._may_inline and self.machine.queued <= _INLINE:
+            self._may_inline = False
+            self._send_now()
+        elif self._wake is not None:
+            self._wake.set()
+            self._wake = None
 
-    def _wake_writer(self) -> None:
+    def flush_later(self) -> None:
+        """See that what is queued goes out with whatever is sent next, or when the writer gets its turn."""
         if self._wake is not None:
             self._wake.set()
             self._wake = None
@@ -405,7 +406,7 @@ class Session:
             self._break(ConnectionClosed(f"the connection broke: {fault}", remote=True))
             return
         if self._unsent or self.machine.has_output:
-            self._wake_writer()
+            self.flush_later()
 
     def _send_batch(self) -> None:
         """Pull records up to a batch, seal them, send what the pipe takes, keep the rest."""

@@ -11,7 +11,7 @@ from py_p2pstack.core.error_codes import StreamCode
 from py_p2pstack.core.notifications import LocalProtocolsUpdated
 from py_p2pstack.core.stream import StreamHandler
 from py_p2pstack.core.types import ProtocolId
-from py_p2pstack.errors import P2PError, ProtocolError
+from py_p2pstack.errors import P2PError
 from py_p2pstack.events import EventBus
 from py_p2pstack.network.deadlines import Deadlines
 from py_p2pstack.network.stream import SwarmStream
@@ -69,7 +69,7 @@ class Router:
         deadline = deadlines.start(stream.reset)
         try:
             handler = await self._negotiate(stream)
-        except (ProtocolError, anyio.EndOfStream) as fault:
+        except (P2PError, anyio.EndOfStream) as fault:
             logger.debug("inbound negotiation with %s failed: %s", stream.remote_peer, fault)
             stream.reset(StreamCode.PROTOCOL_NEGOTIATION_FAILED)
             return

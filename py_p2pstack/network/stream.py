@@ -30,7 +30,19 @@ _CHUNK = 65536
 class SwarmStream:
     """One stream of a connection; see `core.stream.Stream` for what each call promises."""
 
-    __slots__ = ("__weakref__", "_connection", "_muxed", "_prefix", "_protocol", "_reply", "_unread", "direction", "scope")
+    __slots__ = (
+        "__weakref__",
+        "_awaiting_reply",
+        "_connection",
+        "_eof_waits",
+        "_muxed",
+        "_prefix",
+        "_protocol",
+        "_reply",
+        "_unread",
+        "direction",
+        "scope",
+    )
 
     def __init__(
         self,
@@ -46,6 +58,8 @@ class SwarmStream:
         self._protocol: ProtocolId = ""
         self._prefix = b""
         self._reply: LazyReply | None = None
+        self._awaiting_reply = False
+        self._eof_waits = False
         self._unread = b""
 
     def __repr__(self) -> str:
@@ -163,9 +177,18 @@ class SwarmStream:
         await self.send(varint.encode(len(message)) + message)
 
     async def send_eof(self) -> None:
-        """Close our side for writing; reading goes on."""
+        """Close our side for writing; reading goes on.
+
+        An optimistic proposal is waited for first: js-libp2p loses the bytes of a stream whose end arrives while it
+        still negotiates.
+        """
         if self._prefix:
             await self._flush()
+        if self._reply is not None:
+            if self._awaiting_reply:  # a receive is at it, and sends the end behind
+                self._eof_waits = True
+                return
+            await self._await_reply(self._reply)
         await self._muxed.send_eof()
 
     # --- the end ----------------------------------------------------------------------------------
@@ -211,6 +234,7 @@ class SwarmStream:
 
     async def _await_reply(self, reply: LazyReply) -> None:
         """Read until the peer has agreed to our optimistic proposal."""
+        self._awaiting_reply = True
         try:
             while not reply.receive_data(await self._muxed.receive(_CHUNK)):
                 pass
@@ -223,5 +247,9 @@ class SwarmStream:
         except RemoteProtocolError:
             self.reset(StreamCode.PROTOCOL_NEGOTIATION_FAILED)
             raise
+        finally:
+            self._awaiting_reply = False
         self._reply = None
         self._unread = reply.unread
+        if self._eof_waits:
+            await self._muxed.send_eof()

@@ -64,15 +64,17 @@ class Peer:
         self._ids = itertools.count(1)
         self._pending: dict[int, Future[dict[str, Any]]] = {}
         self._errors: list[str] = []
-        threading.Thread(target=self._drain_errors, daemon=True).start()
+        self._threads = [threading.Thread(target=self._drain_errors, daemon=True)]
+        self._threads[0].start()
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            self._process.wait(10)
+            self._end()
             raise RuntimeError(f"the {language} peer did not start: {''.join(self._errors)[-2000:]}")
         self.ready: dict[str, Any] = json.loads(line)
         self.id: str = self.ready["peer_id"]
-        threading.Thread(target=self._read, daemon=True).start()
+        self._threads.append(threading.Thread(target=self._read, daemon=True))
+        self._threads[1].start()
 
     @classmethod
     def listening(cls, language: str, *arguments: str, host: str = "/ip4/127.0.0.1") -> Self:
@@ -134,10 +136,21 @@ class Peer:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        assert self._process.stdin is not None
+        self._end()
+
+    def _end(self) -> None:
+        """End of input ends a peer; what does not end by itself is killed."""
+        process = self._process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
         try:
-            self._process.stdin.close()
-            self._process.wait(5)
+            process.stdin.close()
+            process.wait(5)
         except (subprocess.TimeoutExpired, BrokenPipeError):
-            self._process.kill()
-            self._process.wait(5)
+            process.kill()
+            process.wait(5)
+        for thread in self._threads:
+            thread.join(5)
+        process.stdout.close()
+        process.stderr.close()

@@ -226,10 +226,10 @@ class YamuxMachine:
             size = min(stream.queued, stream.send_window, room, self.config.max_frame)
             flags = stream.flags
             stream.flags = 0
-            if stream.fin_queued and size == stream.queued:
-                flags |= _FIN
-                stream.fin_sent = True
-            out.append(pack(VERSION, _DATA if size or flags & _FIN else _WINDOW, flags, stream.id, size))
+            if size or flags:
+                out.append(pack(VERSION, _DATA if size else _WINDOW, flags, stream.id, size))
+            else:
+                room += HEADER_SIZE
             if size:
                 stream.take(size, out)
                 stream.send_window -= size
@@ -238,7 +238,12 @@ class YamuxMachine:
                 if stream.queued <= stream.drain_at:
                     stream.drain_at = -1
                     self.drained.append(stream)
-            if stream.send_window and stream.queued and not stream.fin_sent:
+            if stream.fin_queued and not stream.queued and not stream.fin_sent and room >= HEADER_SIZE:
+                # A frame of its own: js-libp2p drops the bytes of a data frame that carries a FIN.
+                out.append(pack(VERSION, _WINDOW, _FIN, stream.id, 0))
+                room -= HEADER_SIZE
+                stream.fin_sent = True
+            if (stream.send_window and stream.queued) or (stream.fin_queued and not stream.queued and not stream.fin_sent):
                 ready.append(stream)
             else:
                 stream.ready = False

@@ -276,6 +276,7 @@ class IdentifyService:
                 with anyio.fail_after(self._config.timeout):
                     async with await connection.new_stream([PUSH_PROTOCOL]) as stream:
                         await self._send(stream)
+                        await stream.send_eof()
         except (P2PError, TimeoutError) as fault:
             logger.debug("push to %s failed: %s", connection.remote_peer, fault)
 

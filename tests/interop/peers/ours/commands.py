@@ -146,7 +146,9 @@ async def close(peer: Peer, peer_id: str, code: int) -> None:
 async def last_close(peer: Peer) -> Result:
     with anyio.move_on_after(5):
         await peer.handlers.close_seen.wait()
-    return {"code": peer.handlers.close_code}
+    code, peer.handlers.close_code = peer.handlers.close_code, None
+    peer.handlers.close_seen = anyio.Event()  # each close is told once
+    return {"code": code}
 
 
 def _infos(infos: list[PeerInfo]) -> list[Result]:

@@ -32,7 +32,8 @@ class Handlers:
         """Remember how each peer sees us."""
         with host.events.subscribe(PeerIdentified) as identified:
             async for event in identified:
-                self.observed[event.peer] = str(event.observed_address)
+                if event.observed_address is not None:  # pushes do not tell
+                    self.observed[event.peer] = str(event.observed_address)
 
     async def await_reset(self, stream: Stream) -> None:
         self.reset_seen, self.reset_code = anyio.Event(), None

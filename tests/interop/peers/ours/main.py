@@ -53,8 +53,7 @@ async def serve(options: argparse.Namespace) -> None:
         tasks.start_soon(handlers.watch, host)
         dht = None
         if options.dht != "off":
-            settings = DhtConfig(prefix=options.dht_prefix, mode=options.dht)
-            dht = await tasks.start(run_dht, host, settings)
+            dht = await tasks.start(run_dht, host, options)
         peer = Peer(host, dht, handlers, tasks)
         emit(
             {
@@ -72,8 +71,8 @@ async def serve(options: argparse.Namespace) -> None:
         tasks.cancel_scope.cancel()
 
 
-async def run_dht(host: Host, config: DhtConfig, *, task_status: anyio.abc.TaskStatus[Dht]) -> None:
-    async with Dht(host, config) as dht:
+async def run_dht(host: Host, options: argparse.Namespace, *, task_status: anyio.abc.TaskStatus[Dht]) -> None:
+    async with Dht(host, DhtConfig(prefix=options.dht_prefix, mode=options.dht)) as dht:
         task_status.started(dht)
         await anyio.sleep_forever()
 
