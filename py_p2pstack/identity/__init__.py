@@ -1,7 +1,8 @@
 """Who a peer is: keys and their protobuf coding, peer ids, signed envelopes and peer records, key files.
 
-Everything is a pure function of bytes (but for `key_file`, which keeps a key on disk). The slow-to-import parts, RSA,
-ECDSA and secp256k1, are loaded when a key of their kind first turns up. Source: libp2p/specs, peer-ids; RFC 0002, 0003.
+Everything is a pure function of bytes (but for `key_file`, which keeps a key on disk). The slow-to-import
+parts, the four kinds of keys and protobuf, are loaded when they first turn up.
+Source: libp2p/specs, peer-ids; RFC 0002, 0003.
 """
 
 from py_p2pstack.identity.envelope import Envelope as Envelope

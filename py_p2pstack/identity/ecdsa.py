@@ -37,21 +37,27 @@ def load_public(raw: bytes) -> ec.EllipticCurvePublicKey:
         raise InvalidKey("an ECDSA public key that is no PKIX") from None
     if not isinstance(public, ec.EllipticCurvePublicKey) or not isinstance(public.curve, _CURVES):
         raise InvalidKey("an ECDSA public key on another curve than P-256, P-384 or P-521")
+    if _encode_public(public) != raw:  # one key, one encoding, one peer id
+        raise InvalidKey("an ECDSA public key in an unusual encoding")
     return public
 
 
 def private_raw(private: ec.EllipticCurvePrivateKey) -> bytes:
     """SEC 1 DER."""
     return private.private_bytes(
-        serialization.Encoding.DER, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+        serialization.Encoding.DER,
+        serialization.PrivateFormat.TraditionalOpenSSL,
+        serialization.NoEncryption(),
     )
 
 
 def public_raw(private: ec.EllipticCurvePrivateKey) -> bytes:
     """The public half as PKIX DER."""
-    return private.public_key().public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
+    return _encode_public(private.public_key())
+
+
+def _encode_public(public: ec.EllipticCurvePublicKey) -> bytes:
+    return public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
 def sign(private: ec.EllipticCurvePrivateKey, data: bytes) -> bytes:

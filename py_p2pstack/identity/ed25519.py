@@ -13,11 +13,16 @@ def generate() -> Ed25519PrivateKey:
     return Ed25519PrivateKey.generate()
 
 
+def from_seed(seed: bytes) -> Ed25519PrivateKey:
+    """Make the private key of a 32-byte seed (RFC 8032 §5.1.5)."""
+    return Ed25519PrivateKey.from_private_bytes(seed)
+
+
 def load_private(raw: bytes) -> Ed25519PrivateKey:
-    """Read a seed (32 bytes), seed ‖ public key (64), or that with the public key once more (96, an old form)."""
-    if len(raw) not in (32, 64, 96):
+    """Read seed ‖ public key (64 bytes), or that with the public key once more (96 bytes, an old form)."""
+    if len(raw) not in (64, 96):
         raise InvalidKey(f"an Ed25519 private key has 64 bytes, not {len(raw)}")
-    private = Ed25519PrivateKey.from_private_bytes(raw[:32])
+    private = from_seed(raw[:32])
     public = private.public_key().public_bytes_raw()
     if any(raw[start : start + 32] != public for start in range(32, len(raw), 32)):
         raise InvalidKey("the public half of the Ed25519 private key is not its own")

@@ -1,14 +1,15 @@
-"""A private key in a file that its owner alone can read: the protobuf form, as go-libp2p and others store it."""
+"""A private key in a file that its owner alone can read: the protobuf form, as other libp2ps store it."""
 
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 from pathlib import Path
 
 from py_p2pstack.errors import InvalidKey
 from py_p2pstack.identity.keys import MAX_ENCODED_PRIVATE, KeyType, PrivateKey
+
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
 
 def save_key_file(path: str | os.PathLike[str], key: PrivateKey) -> None:
@@ -19,8 +20,8 @@ def save_key_file(path: str | os.PathLike[str], key: PrivateKey) -> None:
     target = Path(path)
     if target.exists():
         raise FileExistsError(f"{target} exists; a key is never overwritten")
-    draft = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
+    draft = target.with_name(f".{target.name}.{os.urandom(8).hex()}")
+    descriptor = os.open(draft, _NEW_FILE, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(key.encode())
@@ -34,11 +35,21 @@ def save_key_file(path: str | os.PathLike[str], key: PrivateKey) -> None:
 def _publish(draft: Path, target: Path) -> None:
     """Give the draft its name, unless another process was first."""
     try:
-        os.link(draft, target)
+        try:
+            os.link(draft, target)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without hard links: take the name first, as a rename would overwrite
+            os.close(os.open(target, _NEW_FILE, 0o600))
+            draft.replace(target)
     except FileExistsError:
         raise FileExistsError(f"{target} exists; a key is never overwritten") from None
-    except OSError:  # a file system without hard links
-        draft.rename(target)
+    if os.name == "posix":  # the name must survive a power cut too
+        directory = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
 
 
 def load_key_file(path: str | os.PathLike[str]) -> PrivateKey:
@@ -54,10 +65,11 @@ def load_key_file(path: str | os.PathLike[str]) -> PrivateKey:
         raise InvalidKey(f"{path} holds no private key: {fault}") from None
 
 
-def load_or_create_key_file(
-    path: str | os.PathLike[str], key_type: KeyType = KeyType.ED25519
-) -> PrivateKey:
-    """Read the key, or make one and keep it there. Two processes that do this at once end with the same key."""
+def load_or_create_key_file(path: str | os.PathLike[str], key_type: KeyType = KeyType.ED25519) -> PrivateKey:
+    """Read the key, or make one and keep it there. Two processes that do this at once get the same key.
+
+    Raises what `load_key_file` raises, but for FileNotFoundError, and OSError.
+    """
     try:
         return load_key_file(path)
     except FileNotFoundError:

@@ -1,7 +1,11 @@
 """Identity keys of the four kinds libp2p knows, and their protobuf coding.
 
-What differs between the kinds lives in one module each (`ed25519`, `secp256k1`, `ecdsa`, `rsa`) behind the same five
-functions; they are imported when a key of their kind first turns up.
+What differs between the kinds lives in one module each (`ed25519`, `secp256k1`, `ecdsa`, `rsa`) behind the
+same functions; they are imported when a key of their kind first turns up.
+
+The protobuf form is read and written by hand. The peer id is a hash of it, so the specification allows only
+one encoding of a key (both fields, in order, minimal varints, nothing else); a general decoder takes many.
+Source: libp2p/specs, peer-ids.
 """
 
 from __future__ import annotations
@@ -11,14 +15,14 @@ from functools import cache
 from importlib import import_module
 from typing import Any, Protocol, cast
 
-from google.protobuf.message import DecodeError
-
-from py_p2pstack.errors import InvalidKey
+from py_p2pstack.errors import InvalidKey, RemoteProtocolError
 from py_p2pstack.identity.peer_id import PeerId
-from py_p2pstack.wire.pb import keys_pb2
+from py_p2pstack.wire import varint
 
 MAX_ENCODED_PRIVATE = 6000  # an 8192-bit RSA key in PKCS #1 has 4.7 kB
 MAX_ENCODED_PUBLIC = 1200  # in PKIX 1.06 kB: nothing larger reaches a DER parser
+_TYPE_TAG = 0x08  # field 1, varint
+_DATA_TAG = 0x12  # field 2, bytes
 
 
 class KeyType(Enum):
@@ -59,7 +63,9 @@ class PublicKey:
     __slots__ = ("_encoded", "_handle", "_peer_id", "_raw", "key_type")
 
     def __init__(self, key_type: KeyType, raw: bytes) -> None:
-        """Take a key in the form its kind has on the wire. Raises InvalidKey."""
+        """Take a key in the form its kind has on the wire. Raises InvalidKey, also for its size."""
+        if len(raw) > MAX_ENCODED_PUBLIC:
+            raise InvalidKey(f"a public key of {len(raw)} bytes; the limit is {MAX_ENCODED_PUBLIC}")
         self.key_type = key_type
         self._handle = _scheme(key_type).load_public(raw)
         self._raw = raw
@@ -68,13 +74,13 @@ class PublicKey:
 
     @classmethod
     def decode(cls, data: bytes) -> PublicKey:
-        """Read the protobuf form. Raises InvalidKey."""
-        return cls(*_decode(keys_pb2.PublicKey(), data, MAX_ENCODED_PUBLIC))
+        """Read the protobuf form, in its one canonical encoding. Raises InvalidKey."""
+        return cls(*_decode(data, MAX_ENCODED_PUBLIC))
 
     def encode(self) -> bytes:
         """The protobuf form, deterministic."""
         if self._encoded is None:
-            self._encoded = _encode(keys_pb2.PublicKey, self.key_type, self._raw)
+            self._encoded = _encode(self.key_type, self._raw)
         return self._encoded
 
     def raw(self) -> bytes:
@@ -122,17 +128,19 @@ class PrivateKey:
         """Make the Ed25519 key of a 32-byte seed: the same seed, the same key. Raises InvalidKey."""
         if len(seed) != 32:
             raise InvalidKey(f"an Ed25519 seed has 32 bytes, not {len(seed)}")
-        return cls(KeyType.ED25519, _scheme(KeyType.ED25519).load_private(seed))
+        from py_p2pstack.identity import ed25519
+
+        return cls(KeyType.ED25519, ed25519.from_seed(seed))
 
     @classmethod
     def decode(cls, data: bytes) -> PrivateKey:
         """Read the protobuf form. Raises InvalidKey."""
-        key_type, raw = _decode(keys_pb2.PrivateKey(), data, MAX_ENCODED_PRIVATE)
+        key_type, raw = _decode(data, MAX_ENCODED_PRIVATE)
         return cls(key_type, _scheme(key_type).load_private(raw))
 
     def encode(self) -> bytes:
         """The protobuf form, deterministic. Keep it secret."""
-        return _encode(keys_pb2.PrivateKey, self.key_type, _scheme(self.key_type).private_raw(self._handle))
+        return _encode(self.key_type, _scheme(self.key_type).private_raw(self._handle))
 
     def sign(self, data: bytes) -> bytes:
         """Sign `data`."""
@@ -142,15 +150,24 @@ class PrivateKey:
         return f"<PrivateKey {self.key_type.name} of {self.public_key.peer_id()!r}>"
 
 
-def _decode(message: Any, data: bytes, limit: int) -> tuple[KeyType, bytes]:
+def _decode(data: bytes, limit: int) -> tuple[KeyType, bytes]:
+    """The two fields of a key: public and private keys have the same."""
     if len(data) > limit:
         raise InvalidKey(f"a key of {len(data)} bytes; the limit is {limit}")
+    if len(data) < 4 or data[0] != _TYPE_TAG or data[2] != _DATA_TAG:
+        raise InvalidKey("a key that is not the canonical protobuf of a type and data")
     try:
-        message.ParseFromString(data)
-    except DecodeError:
-        raise InvalidKey("a key that is no protobuf, or lacks its type or data") from None
-    return KeyType(message.Type), message.Data
+        key_type = KeyType(data[1])
+    except ValueError:
+        raise InvalidKey(f"unknown key type {data[1]}") from None
+    try:
+        prefix = varint.decode(data, 3)
+    except RemoteProtocolError as fault:
+        raise InvalidKey(f"a key whose length is malformed: {fault}") from None
+    if prefix is None or sum(prefix) != len(data):
+        raise InvalidKey("a key whose length is not that of its data")
+    return key_type, bytes(data[prefix[1] :])
 
 
-def _encode(kind: Any, key_type: KeyType, raw: bytes) -> bytes:
-    return cast(bytes, kind(Type=key_type.value, Data=raw).SerializeToString(deterministic=True))
+def _encode(key_type: KeyType, raw: bytes) -> bytes:
+    return bytes((_TYPE_TAG, key_type.value, _DATA_TAG)) + varint.encode(len(raw)) + raw

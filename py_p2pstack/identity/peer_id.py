@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 from functools import total_ordering
 from typing import TYPE_CHECKING, Any
 
 import base58
 
-from py_p2pstack.errors import InvalidKey, InvalidPeerId
+from py_p2pstack.errors import InvalidPeerId
 
 if TYPE_CHECKING:
     from py_p2pstack.identity.keys import PublicKey
@@ -19,7 +18,7 @@ MAX_INLINE_KEY = 42  # libp2p/specs peer-ids: keys of at most 42 bytes are inlin
 _IDENTITY = 0x00
 _SHA256 = b"\x12\x20"
 _CID_PREFIX = b"\x01\x72"  # CIDv1, codec libp2p-key
-_MAX_TEXT = 128
+_MAX_TEXT = 128  # base16 of the longest id, its CID prefix and its multibase letter have 93
 
 
 @total_ordering
@@ -29,7 +28,7 @@ class PeerId:
     __slots__ = ("_bytes", "_hash", "_text")
 
     def __init__(self, multihash: bytes) -> None:
-        """Take a multihash: identity of at most 42 bytes, or sha-256. Raises InvalidPeerId for any other bytes."""
+        """Take a multihash: identity of at most 42 bytes, or sha-256. Raises InvalidPeerId for any other."""
         if len(multihash) < 2 or not (
             (multihash[:2] == _SHA256 and len(multihash) == 34)
             or (multihash[0] == _IDENTITY and 0 < multihash[1] == len(multihash) - 2 <= MAX_INLINE_KEY)
@@ -53,17 +52,21 @@ class PeerId:
 
     @classmethod
     def parse(cls, text: str) -> PeerId:
-        """Read base58 (`12D3KooW…`, `Qm…`) or CIDv1 (base32 `bafz…`, base58 `z…`, base16 `f…`) text.
+        """Read base58 (`12D3…`, `Qm…`) or CIDv1 text (base32 `b…`, base36 `k…`, base58 `z…`, base16 `f…`).
 
-        Raises InvalidPeerId.
+        Raises InvalidPeerId, for padding and white space too.
         """
         if len(text) > _MAX_TEXT:
             raise InvalidPeerId(f"not a peer id: {len(text)} characters")
+        if not (
+            text.isascii() and text.isalnum()
+        ):  # the decoders below forgive white space, padding, underscores
+            raise InvalidPeerId(f"not a peer id: {text!r}")
         try:
             if text.startswith(("Qm", "1")):
                 return cls(base58.b58decode(text))
             return cls(_from_cid(text))
-        except (ValueError, binascii.Error, IndexError):
+        except ValueError:
             raise InvalidPeerId(f"not a peer id: {text!r}") from None
 
     def to_bytes(self) -> bytes:
@@ -75,15 +78,12 @@ class PeerId:
         return "b" + base64.b32encode(_CID_PREFIX + self._bytes).decode().rstrip("=").lower()
 
     def public_key(self) -> PublicKey | None:
-        """The key, if the id carries it (Ed25519, secp256k1); raises InvalidKey if what it carries is none."""
+        """The key, if the id carries it (Ed25519, secp256k1). Raises InvalidKey if it carries none."""
         if self._bytes[0] != _IDENTITY:
             return None
         from py_p2pstack.identity.keys import PublicKey
 
-        key = PublicKey.decode(self._bytes[2:])
-        if key.encode() != self._bytes[2:]:
-            raise InvalidKey("the key inlined in the peer id is not in its canonical form")
-        return key
+        return PublicKey.decode(self._bytes[2:])
 
     def __str__(self) -> str:
         if self._text is None:
@@ -99,8 +99,8 @@ class PeerId:
     def __eq__(self, other: object) -> bool:
         return self is other or (isinstance(other, PeerId) and self._bytes == other._bytes)
 
-    def __lt__(self, other: PeerId) -> bool:
-        return self._bytes < other._bytes
+    def __lt__(self, other: object) -> bool:
+        return self._bytes < other._bytes if isinstance(other, PeerId) else NotImplemented
 
     def __reduce__(self) -> tuple[Any, ...]:
         return PeerId, (self._bytes,)
@@ -111,6 +111,9 @@ def _from_cid(text: str) -> bytes:
     base, digits = text[0], text[1:]
     if base in "bB":
         data = base64.b32decode(digits.upper() + "=" * (-len(digits) % 8))
+    elif base in "kK":
+        number = int(digits, 36)
+        data = number.to_bytes((number.bit_length() + 7) // 8, "big")
     elif base == "z":
         data = base58.b58decode(digits)
     elif base in "fF":

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from google.protobuf.message import DecodeError
-
 from py_p2pstack.errors import InvalidPeerId, RecordError
 from py_p2pstack.identity.envelope import Envelope
 from py_p2pstack.identity.keys import PrivateKey
 from py_p2pstack.identity.peer_id import PeerId
-from py_p2pstack.wire.pb.peer_record_pb2 import PeerRecord as _Message
 
 DOMAIN = "libp2p-peer-record"
 PAYLOAD_TYPE = b"\x03\x01"
@@ -27,9 +24,17 @@ class PeerRecord:
     """Multiaddrs in their binary form, as they came: unchecked."""
 
     def seal(self, private_key: PrivateKey) -> Envelope:
-        """Sign the record; raises RecordError unless the key is the peer's own."""
+        """Sign the record.
+
+        Raises RecordError unless the key is the peer's own, `seq` an unsigned 64-bit number, the addresses
+        at most MAX_ADDRESSES.
+        """
+        from py_p2pstack.wire.pb.peer_record_pb2 import PeerRecord as _Message
+
         if private_key.public_key.peer_id() != self.peer_id:
             raise RecordError("a peer record is signed by the peer itself")
+        if not 0 <= self.seq < 1 << 64 or len(self.addresses) > MAX_ADDRESSES:
+            raise RecordError(f"a peer record numbered {self.seq}, of {len(self.addresses)} addresses")
         message = _Message(
             peer_id=self.peer_id.to_bytes(),
             seq=self.seq,
@@ -41,9 +46,13 @@ class PeerRecord:
     def open(cls, envelope: Envelope) -> PeerRecord:
         """Verify an envelope and read the record in it.
 
-        The signer must be the record's own peer (RUSTSEC-2022-0009); whether that is whom you expect is yours to
-        check. Raises RecordError.
+        The signer must be the record's own peer (RUSTSEC-2022-0009); whether that is whom you expect is yours
+        to check. Raises RecordError.
         """
+        from google.protobuf.message import DecodeError
+
+        from py_p2pstack.wire.pb.peer_record_pb2 import PeerRecord as _Message
+
         if envelope.payload_type != PAYLOAD_TYPE:
             raise RecordError(f"payload type {envelope.payload_type.hex()} is no peer record")
         envelope.verify(DOMAIN)
@@ -57,5 +66,7 @@ class PeerRecord:
         if peer != signer:
             raise RecordError(f"a record of {peer} signed by {signer}")
         if len(message.addresses) > MAX_ADDRESSES:
-            raise RecordError(f"a peer record of {len(message.addresses)} addresses; the limit is {MAX_ADDRESSES}")
+            raise RecordError(
+                f"a peer record of {len(message.addresses)} addresses; the limit is {MAX_ADDRESSES}"
+            )
         return cls(peer, message.seq, tuple(each.multiaddr for each in message.addresses))

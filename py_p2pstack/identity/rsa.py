@@ -16,7 +16,7 @@ from py_p2pstack.errors import InvalidKey, InvalidSignature
 
 MIN_BITS = 2048
 MAX_BITS = 8192
-_MAX_EXPONENT = 1 << 32  # a large exponent is another way to make a verification slow
+_MAX_EXPONENT = (1 << 31) - 1  # as Go's crypto/rsa: a large one is another way to make a verification slow
 
 
 def generate() -> rsa.RSAPrivateKey:
@@ -47,6 +47,8 @@ def load_public(raw: bytes) -> rsa.RSAPublicKey:
     _check_size(public.key_size)
     if public.public_numbers().e > _MAX_EXPONENT:
         raise InvalidKey("an RSA public key with a huge exponent")
+    if _encode_public(public) != raw:  # one key, one encoding, one peer id
+        raise InvalidKey("an RSA public key in an unusual encoding")
     return public
 
 
@@ -58,15 +60,19 @@ def _check_size(bits: int) -> None:
 def private_raw(private: rsa.RSAPrivateKey) -> bytes:
     """PKCS #1 DER."""
     return private.private_bytes(
-        serialization.Encoding.DER, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+        serialization.Encoding.DER,
+        serialization.PrivateFormat.TraditionalOpenSSL,
+        serialization.NoEncryption(),
     )
 
 
 def public_raw(private: rsa.RSAPrivateKey) -> bytes:
     """The public half as PKIX DER."""
-    return private.public_key().public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
+    return _encode_public(private.public_key())
+
+
+def _encode_public(public: rsa.RSAPublicKey) -> bytes:
+    return public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
 def sign(private: rsa.RSAPrivateKey, data: bytes) -> bytes:

@@ -1,4 +1,7 @@
-"""secp256k1: 33-byte compressed public keys, 32-byte private keys, DER signatures over SHA-256."""
+"""secp256k1: 33-byte compressed public keys, 32-byte private keys, DER signatures over SHA-256.
+
+An uncompressed public key (65 bytes) is refused: it would be a second encoding of the same identity.
+"""
 
 from __future__ import annotations
 
