@@ -12,7 +12,9 @@ from py_p2pstack.identity import PeerId
 
 
 class Connection(Protocol):
-    """A live connection to one proven peer."""
+    """A live connection to one proven peer; hashed and compared by identity."""
+
+    def __hash__(self) -> int: ...
 
     @property
     def info(self) -> ConnectionInfo: ...
@@ -22,6 +24,9 @@ class Connection(Protocol):
 
     @property
     def closed(self) -> bool: ...
+
+    @property
+    def close_reason(self) -> Exception | None: ...
 
     @property
     def streams(self) -> Collection[Stream]: ...

@@ -31,13 +31,13 @@ class ConnectionInfo:
     muxer: ProtocolId
 
 
-class MuxedStream(Protocol):
+class ByteStream(Protocol):
     """One ordered, flow-controlled, bidirectional stream of bytes. Send and receive may run in two tasks."""
 
-    id: int
-
-    on_end: Callable[[], None] | None
-    """Called once when both directions have ended; must not block or raise."""
+    @property
+    def id(self) -> int:
+        """The number of the stream inside its connection."""
+        ...
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
         """Return 1..max_bytes bytes as soon as some are there.
@@ -66,6 +66,13 @@ class MuxedStream(Protocol):
     async def aclose(self) -> None:
         """End the stream: half-close if all of the peer's bytes were read or may still come and be dropped, never blocking."""
         ...
+
+
+class MuxedStream(ByteStream, Protocol):
+    """A stream as its muxer hands it out."""
+
+    on_end: Callable[[], None] | None
+    """Called once when both directions have ended; must not block or raise."""
 
 
 class MuxedConnection(Protocol):

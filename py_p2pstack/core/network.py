@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from py_p2pstack.addresses import Multiaddr
 from py_p2pstack.core.connection import Connection
 from py_p2pstack.core.peerstore import Peerstore
-from py_p2pstack.core.stream import Stream
+from py_p2pstack.core.stream import Stream, StreamHandler
 from py_p2pstack.core.types import Connectedness, ProtocolId
 from py_p2pstack.identity import PeerId
 
@@ -51,8 +51,8 @@ class Dialer(Protocol):
 class Network(Dialer, Protocol):
     """Everything go-libp2p's Network has."""
 
-    def set_stream_handler(self, handler: Callable[[Stream], None] | None) -> None:
-        """Who is called, synchronously, for each negotiated inbound stream; the host's router by default."""
+    def set_stream_handler(self, handler: StreamHandler | None) -> None:
+        """Give every inbound stream to `handler` as it comes, un-negotiated; None: back to the protocol router."""
         ...
 
     async def new_stream(self, peer: PeerId, protocols: Sequence[ProtocolId], *, dial: bool = True) -> Stream: ...

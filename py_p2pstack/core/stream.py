@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self, TypeAlias
 
-from py_p2pstack.core.muxer import MuxedStream
+from py_p2pstack.core.muxer import ByteStream
 from py_p2pstack.core.types import Direction, ProtocolId
 from py_p2pstack.identity import PeerId
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from py_p2pstack.core.connection import Connection
 
 
-class Stream(MuxedStream, Protocol):
+class Stream(ByteStream, Protocol):
     """A muxed stream on which a protocol was agreed. `async with stream:` closes it (resets it on an error)."""
 
     @property
@@ -40,9 +41,15 @@ class Stream(MuxedStream, Protocol):
         """Send `message` behind its uvarint length."""
         ...
 
-    async def __aenter__(self) -> Stream: ...
+    def __aiter__(self) -> Self: ...
 
-    async def __aexit__(self, exc_type: object, exc: object, traceback: object) -> None: ...
+    async def __anext__(self) -> bytes: ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
 
 
 StreamHandler: TypeAlias = Callable[[Stream], Awaitable[None]]

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import partial
 
 import anyio
-from anyio.abc import CancelScope
+from anyio import CancelScope
 
 from py_p2pstack.core.error_codes import StreamCode
 from py_p2pstack.core.muxer import ConnectionInfo, MuxedStream
@@ -31,7 +31,9 @@ _BATCH = 128 * 1024  # bytes sealed between two yields: bounds a ping's wait und
 _INLINE = 16 * 1024  # bytes up to which a write may go out inline
 _STREAM_HIGH = 256 * 1024  # bytes queued in a stream above which its sender waits
 _STREAM_LOW = 128 * 1024  # … until no more than this is left
-_CONNECTION_HIGH = 512 * 1024  # bytes queued in all streams above which each sender waits for its own to be out
+_CONNECTION_HIGH = (
+    512 * 1024
+)  # bytes queued in all streams above which each sender waits for its own to be out
 _FLUSH_TIMEOUT = 1.0  # seconds that closing waits for queued bytes and the go-away to leave
 
 
@@ -328,7 +330,9 @@ class Session:
                     await raw.wait_readable()
                     continue
                 if count == 0:
-                    return ConnectionClosed("the peer closed the connection", code=machine.went_away, remote=True)
+                    return ConnectionClosed(
+                        "the peer closed the connection", code=machine.went_away, remote=True
+                    )
                 self.bytes_in += count
                 self._may_inline = True
                 events = []
@@ -336,7 +340,9 @@ class Session:
                 if events:
                     self._dispatch(events)
                 if machine.went_away:  # a code other than 0: the peer has cut, not merely said goodbye
-                    return ConnectionClosed("the peer closed the connection", code=machine.went_away, remote=True)
+                    return ConnectionClosed(
+                        "the peer closed the connection", code=machine.went_away, remote=True
+                    )
                 if machine.has_output:
                     self.flush_later()
                 await anyio.lowlevel.checkpoint()
@@ -372,6 +378,7 @@ class Session:
                 event.stream.wake_reader()  # type: ignore[union-attr]
             elif kind is StreamOpened:
                 stream = event.stream  # type: ignore[union-attr]
+                assert isinstance(stream, SessionStream)
                 if self._handler is None or not self._handler(stream):
                     self.machine.reset(stream, StreamCode.RESOURCE_LIMIT_EXCEEDED, events)
             elif kind is StreamEnded:
@@ -462,7 +469,12 @@ def yamux_factory(config: YamuxConfig) -> Callable[..., Session]:
     """A `core.muxer.MuxerFactory` that makes yamux sessions."""
 
     def make(
-        *, raw: RawConnection, records: RecordLayer, unread: bytes, early_plaintext: bytes, info: ConnectionInfo
+        *,
+        raw: RawConnection,
+        records: RecordLayer,
+        unread: bytes,
+        early_plaintext: bytes,
+        info: ConnectionInfo,
     ) -> Session:
         return Session(
             config,

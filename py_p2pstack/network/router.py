@@ -79,7 +79,7 @@ class Router:
         finally:
             deadline.cancel()
         try:
-            await handler(stream)  # type: ignore[arg-type]  # SwarmStream is a core Stream
+            await handler(stream)
         except (P2PError, TimeoutError, anyio.EndOfStream, anyio.IncompleteRead) as fault:
             # The ways in which a peer ends a conversation early are everyday life, not faults of the handler.
             logger.debug("%r ended early: %s", stream, fault)
@@ -101,7 +101,9 @@ class Router:
             if out := responder.bytes_to_send():
                 await muxed.send(out)
         out = responder.bytes_to_send()
-        if not responder.unread:  # the peer waits for our word; otherwise it rides with the handler's first answer
+        if (
+            not responder.unread
+        ):  # the peer waits for our word; otherwise it rides with the handler's first answer
             await muxed.send(out)
             out = b""
         stream.agree(protocol, prefix=out, unread=responder.unread)

@@ -12,7 +12,13 @@ from typing import NamedTuple, TypeAlias
 
 from py_p2pstack.core.error_codes import ConnectionCode, StreamCode
 from py_p2pstack.core.types import Buffer
-from py_p2pstack.errors import LocalProtocolError, RemoteProtocolError, ResourceLimitExceeded, StreamClosed, StreamReset
+from py_p2pstack.errors import (
+    LocalProtocolError,
+    RemoteProtocolError,
+    ResourceLimitExceeded,
+    StreamClosed,
+    StreamReset,
+)
 from py_p2pstack.muxers.yamux.codec import HEADER_SIZE, VERSION, Flag, FrameType, GoAway, pack, unpack_from
 from py_p2pstack.muxers.yamux.config import INITIAL_WINDOW, YamuxConfig
 from py_p2pstack.muxers.yamux.stream_state import StreamState
@@ -243,7 +249,9 @@ class YamuxMachine:
                 out.append(pack(VERSION, _WINDOW, _FIN, stream.id, 0))
                 room -= HEADER_SIZE
                 stream.fin_sent = True
-            if (stream.send_window and stream.queued) or (stream.fin_queued and not stream.queued and not stream.fin_sent):
+            if (stream.send_window and stream.queued) or (
+                stream.fin_queued and not stream.queued and not stream.fin_sent
+            ):
                 ready.append(stream)
             else:
                 stream.ready = False
@@ -335,13 +343,17 @@ class YamuxMachine:
     def refuse(self, stream_id: int, code: int) -> None:
         """Queue a reset for a stream we have no state for; a peer that never reads them has to stop."""
         if len(self._control) >= 4 * self.config.max_unacknowledged:
-            raise RemoteProtocolError("streams opened without reading that they are refused", code=ConnectionCode.RATE_LIMITED)
+            raise RemoteProtocolError(
+                "streams opened without reading that they are refused", code=ConnectionCode.RATE_LIMITED
+            )
         self._control.append(pack(VERSION, _WINDOW, _RST, stream_id, code))
 
     def _begin_body(self, stream: StreamState | None, flags: int, length: int, events: list[Event]) -> None:
         if stream is not None:
             if length > stream.receive_window:
-                raise _violation(f"{length} bytes for stream {stream.id}, whose window is {stream.receive_window}")
+                raise _violation(
+                    f"{length} bytes for stream {stream.id}, whose window is {stream.receive_window}"
+                )
             if length and stream.remote_fin:
                 raise _violation(f"bytes for stream {stream.id} behind its end")
         elif length > self.config.max_window:
@@ -389,13 +401,17 @@ class YamuxMachine:
         self._resets_left = min(config.max_resets, self._resets_left + earned) - 1
         self._resets_at = now
         if self._resets_left < 0:
-            raise RemoteProtocolError("too many streams reset in a short time", code=ConnectionCode.RATE_LIMITED)
+            raise RemoteProtocolError(
+                "too many streams reset in a short time", code=ConnectionCode.RATE_LIMITED
+            )
         self._fail(stream, StreamReset("the stream was reset by the peer", code=code), events)
 
     def _take_ping(self, flags: int, opaque: int, now: float, events: list[Event]) -> None:
         if flags & _SYN:
             if len(self._pongs) >= self.config.max_pending_pongs:
-                raise RemoteProtocolError("pings sent without reading the answers", code=ConnectionCode.RATE_LIMITED)
+                raise RemoteProtocolError(
+                    "pings sent without reading the answers", code=ConnectionCode.RATE_LIMITED
+                )
             self._pongs.append(opaque)
         elif flags & _ACK and self._ping_sent_at is not None and opaque == self._ping_opaque:
             self.rtt = now - self._ping_sent_at

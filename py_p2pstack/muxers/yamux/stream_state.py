@@ -114,8 +114,7 @@ class StreamState:
                 return
             # one small piece stays a bytes object; the second begins a gathering buffer
             if received and len(received[-1]) < _SMALL:
-                received[-1] = bytearray(received[-1])
-                received[-1] += plaintext[start:stop]
+                received[-1] = bytearray(received[-1]) + plaintext[start:stop]
             else:
                 received.append(plaintext[start:stop])
         elif size == len(plaintext):

@@ -101,7 +101,9 @@ class IdentifyService:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             self._tasks = await stack.enter_async_context(anyio.create_task_group())
-            changes = stack.enter_context(self._host.events.subscribe(LocalAddressesUpdated, LocalProtocolsUpdated))
+            changes = stack.enter_context(
+                self._host.events.subscribe(LocalAddressesUpdated, LocalProtocolsUpdated)
+            )
             self._tasks.start_soon(self._push_changes, changes)
             self._host.network.notify(self)
             stack.callback(self._host.network.stop_notify, self)
@@ -175,8 +177,8 @@ class IdentifyService:
         # What was believed before lives on only if it is told again (go-libp2p: consumeMessage).
         for old in (RECENTLY_CONNECTED_TTL, CONNECTED_TTL):
             store.update_ttl(peer, old, TEMPORARY_TTL)
-        addresses = self._certified(message.signed_peer_record, peer) or message.listen_addresses
-        addresses = _reachable_from(connection.info.remote_address, addresses)
+        told = self._certified(message.signed_peer_record, peer) or message.listen_addresses
+        addresses = _reachable_from(connection.info.remote_address, told)
         store.add_addresses(peer, addresses, ttl)
         store.update_ttl(peer, TEMPORARY_TTL, 0)
         store.set_protocols(peer, message.protocols)
@@ -212,7 +214,10 @@ class IdentifyService:
 
     def _observe(self, connection: Connection, observed: Multiaddr) -> None:
         info = connection.info
-        if info.direction is Direction.OUTBOUND and info.local_address not in self._host.network.listen_addresses():
+        if (
+            info.direction is Direction.OUTBOUND
+            and info.local_address not in self._host.network.listen_addresses()
+        ):
             return  # the port we dialled from is nobody's business
         before = self._observed.believed()
         self._observed.record(connection, info.local_address, info.remote_address, observed)
@@ -260,7 +265,9 @@ class IdentifyService:
 
     # --- pushing ----------------------------------------------------------------------------------
 
-    async def _push_changes(self, changes: Subscription[LocalAddressesUpdated | LocalProtocolsUpdated]) -> None:
+    async def _push_changes(
+        self, changes: Subscription[LocalAddressesUpdated | LocalProtocolsUpdated]
+    ) -> None:
         """Tell every peer that takes pushes whenever our addresses or protocols change."""
         limiter = anyio.CapacityLimiter(self._config.max_concurrent_pushes)
         async for _ in changes:
