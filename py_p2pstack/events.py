@@ -1,4 +1,4 @@
-"""A bus of typed events: publishing never blocks, a slow subscriber loses its oldest events and is told how many."""
+"""A bus of typed events: publishing never blocks; a slow subscriber loses its oldest events and can tell."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Subscription(Generic[E]):
 
 
 class EventBus:
-    """Delivers each published event to the subscriptions of exactly its type. Synchronous, for one event loop."""
+    """Delivers each published event to the subscriptions of exactly its type; for one event loop."""
 
     __slots__ = ("_by_type",)
 
