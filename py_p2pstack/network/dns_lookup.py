@@ -105,7 +105,10 @@ def _hosts_file() -> Path:
 
 
 def parse_hosts(text: str) -> dict[str, list[str]]:
-    """Read a hosts file: lower-case name → IP addresses, in order. Skips what is malformed. Source: hosts(5)."""
+    """Read a hosts file: lower-case name → IP addresses, in order.
+
+    Skips what is malformed. Source: hosts(5).
+    """
     names: dict[str, list[str]] = {}
     for line in text.splitlines():
         words = line.partition("#")[0].split()

@@ -14,9 +14,10 @@ _cached: tuple[float, tuple[str, ...]] | None = None
 
 
 def expand_unspecified(addresses: Iterable[Multiaddr]) -> list[Multiaddr]:
-    """Put an address per interface of its family in the place of each on 0.0.0.0 or ::; the rest stays, in order.
+    """Put an address per interface of its family in the place of each on 0.0.0.0 or ::; keep the rest.
 
-    Link-local IPv6 addresses are left out: they mean nothing without a zone, and zones differ between machines.
+    Link-local IPv6 addresses are left out: they mean nothing without a zone, and zones differ between
+    machines.
     """
     expanded: dict[Multiaddr, None] = {}
     for address in addresses:
@@ -42,13 +43,11 @@ def interface_addresses() -> tuple[str, ...]:
 
 def _is_useful(ip: str) -> bool:
     parsed = ip_address(ip)
-    return not (
-        parsed.is_unspecified or parsed.is_multicast or (parsed.version == 6 and parsed.is_link_local)
-    )
+    return not (parsed.is_unspecified or parsed.is_multicast or (parsed.version == 6 and parsed.is_link_local))
 
 
 def _all_addresses() -> list[str]:
-    import psutil  # type: ignore[import-untyped]  # slow to import, and only a host that listens everywhere needs it
+    import psutil  # type: ignore[import-untyped]  # slow; only who listens everywhere needs it
 
     return [
         entry.address.partition("%")[0]

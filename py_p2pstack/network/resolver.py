@@ -1,8 +1,8 @@
 """Names in addresses: `/dns`, `/dns4`, `/dns6` become IP addresses, `/dnsaddr` the addresses a zone lists.
 
-What a zone lists is a stranger's word: how deep it may refer on, how many lookups one address may cost and how
-many addresses it may yield are bounded, and whatever leads to another peer than the one asked for is dropped.
-Source: multiformats/multiaddr, DNSADDR; go-multiaddr-dns.
+What a zone lists is a stranger's word: how deep it may refer on, how many lookups one address may cost and
+how many addresses it may yield are bounded, and whatever leads to another peer than the one asked for is
+dropped. Source: multiformats/multiaddr, DNSADDR; go-multiaddr-dns.
 """
 
 from __future__ import annotations
@@ -69,9 +69,9 @@ class AddressResolver:
     async def resolve(self, address: Multiaddr) -> list[Multiaddr]:
         """Resolve until no name is left; an address without one is returned as it is.
 
-        What stands behind a `/dnsaddr/<name>` (say `/p2p/<peer id>`) must also end whatever its zone lists, or it
-        is dropped. Results stand where the address they came of stood. Raises ResolutionError when not one address
-        comes of it; the faults of single names are told only then.
+        What stands behind a `/dnsaddr/<name>` (say `/p2p/<peer id>`) must also end whatever its zone lists,
+        or it is dropped. Results stand where the address they came of stood. Raises ResolutionError when
+        not one address comes of it; the faults of single names are told only then.
         """
         if not is_dns(address):
             return [address]
@@ -157,9 +157,7 @@ class _Run:
             if len(self._pending) > self._config.max_results:
                 del self._pending[self._config.max_results :]
         if any(map(is_dns, self._pending)):
-            self.faults.append(
-                ResolutionError(address, f"refers on more than {self._config.max_depth} times")
-            )
+            self.faults.append(ResolutionError(address, f"refers on more than {self._config.max_depth} times"))
 
     async def _ask(self, address: Multiaddr, answers: list[list[Multiaddr]], index: int) -> None:
         if address in self._asked:  # a zone that refers to itself

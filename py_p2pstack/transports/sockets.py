@@ -22,9 +22,7 @@ from py_p2pstack.errors import ListenError
 from py_p2pstack.wire import varint
 
 _NOTSENT_LOWAT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)
-_KEEPIDLE: int | None = getattr(
-    socket, "TCP_KEEPIDLE", getattr(socket, "TCP_KEEPALIVE", None)
-)  # macOS: KEEPALIVE
+_KEEPIDLE: int | None = getattr(socket, "TCP_KEEPIDLE", getattr(socket, "TCP_KEEPALIVE", None))  # macOS: KEEPALIVE
 _KEEPINTVL: int | None = getattr(socket, "TCP_KEEPINTVL", None)
 _DRAIN = 1 << 20  # bytes of unread input a close throws away
 _SCRATCH = bytearray(1 << 16)
@@ -296,9 +294,7 @@ async def connect(endpoint: Endpoint, config: SocketConfig) -> SocketConnection:
             if code:
                 raise OSError(code, os.strerror(code)) from None
         local, remote = sock.getsockname(), sock.getpeername()
-        if (
-            local == remote
-        ):  # TCP's simultaneous open with ourselves: the free port we were given is the one we dialled
+        if local == remote:  # TCP's simultaneous open with ourselves: the free port we were given is the one we dialled
             raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
         return SocketConnection(sock, tcp_multiaddr(local), tcp_multiaddr(remote))
     except BaseException:
