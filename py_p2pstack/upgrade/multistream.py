@@ -86,7 +86,11 @@ class Proposer:
 
     def receive_data(self, data: bytes) -> None:
         """Take in bytes. Raises NegotiationError (nothing in common) and RemoteProtocolError."""
-        self._buffer += data
+        self._buffer = buffer = self._buffer + data if self._buffer else data
+        if not self._header_seen and buffer.startswith(agreed := lazy_proposal(self._proposal)):
+            self.protocol = self._proposal  # the common case in one comparison
+            self._buffer = buffer[len(agreed) :]
+            return
         while self.protocol is None and (cut := _next_token(self._buffer)) is not None:
             token, self._buffer = cut
             if not self._header_seen:

@@ -46,8 +46,12 @@ class SealedPipe:
     def __init__(self, pipe: RawPipe, records: RecordLayer, unread: bytes) -> None:
         self._pipe = pipe
         self._records = records
-        self.unread = unread
-        """Sealed bytes not opened yet."""
+        self._sealed = bytearray(unread)
+
+    @property
+    def unread(self) -> bytes:
+        """Sealed bytes not opened yet: less than one record and one receive."""
+        return bytes(self._sealed)
 
     async def send(self, data: bytes) -> None:
         """Seal `data` as one record and send it."""
@@ -57,11 +61,12 @@ class SealedPipe:
     async def receive(self) -> bytes:
         """Wait for at least one record; returns the plaintext."""
         while True:
-            plaintexts, used = self._records.open_records(memoryview(self.unread))
-            self.unread = self.unread[used:]
+            with memoryview(self._sealed) as view:
+                plaintexts, used = self._records.open_records(view)
+            del self._sealed[:used]
             if data := b"".join(plaintexts):
                 return data
-            self.unread += await self._pipe.receive()
+            self._sealed += await self._pipe.receive()
 
 
 class _Pipe(Protocol):

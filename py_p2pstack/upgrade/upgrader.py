@@ -12,7 +12,7 @@ from anyio.abc import TaskGroup
 from py_p2pstack.addresses import Multiaddr
 from py_p2pstack.core.muxer import ConnectionInfo, MuxedConnection, MuxerFactory
 from py_p2pstack.core.security import SecurityTransport
-from py_p2pstack.core.transport import A, InboundGate, Listener, RawConnection, RawListener, RawTransport
+from py_p2pstack.core.transport import A, Admission, InboundGate, Listener, RawConnection, RawListener, RawTransport
 from py_p2pstack.core.types import Direction, ProtocolId
 from py_p2pstack.errors import OperationTimeout, P2PError
 from py_p2pstack.identity import PeerId
@@ -64,11 +64,9 @@ class Upgrader:
         """
         timeout = self.config.handshake_timeout
         try:
-            with anyio.fail_after(timeout):
+            with anyio.move_on_after(timeout):
                 return await self._upgrade(raw, direction, transport, peer)
-        except TimeoutError:
-            raw.close()
-            raise OperationTimeout(f"the connection was not set up within {timeout:g} s") from None
+            raise OperationTimeout(f"the connection was not set up within {timeout:g} s")
         except BaseException:
             raw.close()
             raise
@@ -162,7 +160,9 @@ class UpgradingListener:
         self.accepted += 1
         try:
             admission = gate.admit(raw.local_address, raw.remote_address)
-        except P2PError as refusal:
+        except Exception as refusal:  # gates ask the application's gater: its fault costs one connection
+            if not isinstance(refusal, P2PError):
+                logger.exception("the gate failed over %s", raw.remote_address)
             self.refused += 1
             self._pending.release()
             logger.debug("refused %s: %s", raw.remote_address, refusal)
@@ -172,16 +172,23 @@ class UpgradingListener:
 
     async def _serve(self, raw: RawConnection, gate: InboundGate[A], admission: A) -> None:
         try:
-            try:
-                connection = await self._upgrader.upgrade(raw, Direction.INBOUND, transport=self._transport)
-            finally:
-                self._pending.release()
-        except (P2PError, OSError) as fault:
+            connection = await self._set_up(raw, admission)
+            if connection is not None:
+                await gate.serve(connection, admission)
+        except Exception:  # the boundary that keeps one connection's fault from all others
+            logger.exception("the connection from %s failed", raw.remote_address)
+            raw.close()
+
+    async def _set_up(self, raw: RawConnection, admission: Admission) -> MuxedConnection | None:
+        """Upgrade; what fails gives its place back and is counted, what is no peer's fault is raised."""
+        try:
+            return await self._upgrader.upgrade(raw, Direction.INBOUND, transport=self._transport)
+        except BaseException as fault:
+            admission.done()
+            if not isinstance(fault, (P2PError, OSError)):
+                raise
             self.failed += 1
-            admission.done()
             logger.debug("inbound connection from %s failed: %s", raw.remote_address, fault)
-            return
-        except BaseException:
-            admission.done()
-            raise
-        await gate.serve(connection, admission)
+            return None
+        finally:
+            self._pending.release()

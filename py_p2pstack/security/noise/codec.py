@@ -51,4 +51,5 @@ def decode(data: bytes, static: bytes) -> Payload:
         raise HandshakeError("the noise payload is no protobuf") from None
     except (InvalidKey, InvalidSignature) as fault:
         raise HandshakeError(f"the noise payload proves no identity: {fault}") from None
-    return Payload(key, tuple(message.extensions.stream_muxers[:MAX_MUXERS]))
+    names = message.extensions.stream_muxers[:MAX_MUXERS]
+    return Payload(key, tuple(name for name in names if isinstance(name, str)))  # bytes: it was no UTF-8

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from py_p2pstack.core.security import Secured
 from py_p2pstack.core.types import ProtocolId
-from py_p2pstack.errors import HandshakeError, PeerIdMismatch
+from py_p2pstack.errors import HandshakeError, LocalProtocolError, PeerIdMismatch
 from py_p2pstack.identity import PeerId, PrivateKey
 from py_p2pstack.security.noise import codec
 from py_p2pstack.security.noise.records import LENGTH_SIZE, NoiseRecords
@@ -27,9 +27,9 @@ _MAX_MESSAGE = 2 * KEY_SIZE + 2 * TAG_SIZE + codec.MAX_PAYLOAD
 
 
 class NoiseHandshake:
-    """One run; implements `core.security.Handshake`. Dead after any error."""
+    """One run; implements `core.security.Handshake`. Its outcome, or its first error, ends it."""
 
-    __slots__ = ("_buffer", "_expected", "_initiator", "_muxers", "_out", "_payload", "_remote", "_state")
+    __slots__ = ("_buffer", "_expected", "_initiator", "_muxers", "_out", "_over", "_payload", "_remote", "_state")
 
     def __init__(
         self,
@@ -48,6 +48,7 @@ class NoiseHandshake:
         self._buffer = b""
         self._remote: codec.Payload | None = None
         self._out = _frame(state.write(b"")) if initiator else b""
+        self._over = False
 
     def bytes_to_send(self) -> bytes:
         """Take what is to be sent now."""
@@ -55,7 +56,21 @@ class NoiseHandshake:
         return out
 
     def receive_data(self, data: bytes) -> Secured | None:
-        """Take in bytes from the peer; returns the outcome once. Raises HandshakeError, PeerIdMismatch."""
+        """Take in bytes from the peer; returns the outcome once. Raises HandshakeError, PeerIdMismatch.
+
+        A second outcome would mean a second channel with the same keys and nonces: LocalProtocolError instead.
+        """
+        if self._over:
+            raise LocalProtocolError("the noise handshake is over")
+        try:
+            secured = self._receive(data)
+        except HandshakeError:
+            self._over = True
+            raise
+        self._over = secured is not None
+        return secured
+
+    def _receive(self, data: bytes) -> Secured | None:
         self._buffer += data
         while not self._state.done:
             message = self._next_message()

@@ -8,7 +8,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from py_p2pstack.core.types import Buffer
-from py_p2pstack.errors import DecryptError, SecurityError
+from py_p2pstack.errors import DecryptError, LocalProtocolError, SecurityError
 
 LENGTH_SIZE = 2
 TAG_SIZE = 16
@@ -36,11 +36,16 @@ class NoiseRecords:
         self._receive_nonce = 0
 
     def seal_into(self, plaintext: Buffer, out: memoryview) -> int:
-        """Seal at most 65519 bytes as one record at the start of `out`; returns the record's size."""
+        """Seal at most 65519 bytes as one record at the start of `out`; returns the record's size.
+
+        Raises LocalProtocolError (too much plaintext), SecurityError (no nonce left).
+        """
         nonce = self._send_nonce
         if nonce == MAX_NONCE:
             raise SecurityError("the noise channel has used up its nonces")
         size = len(plaintext) + TAG_SIZE
+        if size > MAX_RECORD:
+            raise LocalProtocolError(f"a noise record of {size} bytes; the limit is {MAX_RECORD}")
         end = LENGTH_SIZE + size
         _pack_length(out, 0, size)
         self._encrypt_into(_nonce(nonce), plaintext, None, out[LENGTH_SIZE:end])

@@ -73,15 +73,15 @@ class HandshakeState:
         """Make our next message, with `payload` in it (encrypted from the second message on)."""
         self._check_turn(writing=True)
         out = b""
-        for token in PATTERN[self._turn]:
-            if token == "e":
+        for step in PATTERN[self._turn]:
+            if step == "e":
                 public = self._e.public_key().public_bytes_raw()
                 self._mix_hash(public)
                 out += public
-            elif token == "s":
+            elif step == "s":
                 out += self._encrypt_and_hash(self._s.public_key().public_bytes_raw())
             else:
-                self._mix_key(token)
+                self._mix_key(step)
         out += self._encrypt_and_hash(payload)
         self._turn += 1
         return out
@@ -90,15 +90,15 @@ class HandshakeState:
         """Take in the peer's next message; returns its payload. Raises HandshakeError."""
         self._check_turn(writing=False)
         offset = 0
-        for token in PATTERN[self._turn]:
-            if token == "e":
+        for step in PATTERN[self._turn]:
+            if step == "e":
                 public = message[offset : offset + KEY_SIZE]
                 offset += KEY_SIZE
                 if len(public) < KEY_SIZE:
                     raise HandshakeError("a noise message too short for its ephemeral key")
                 self._re = X25519PublicKey.from_public_bytes(public)
                 self._mix_hash(public)
-            elif token == "s":
+            elif step == "s":
                 size = KEY_SIZE + TAG_SIZE
                 sealed = message[offset : offset + size]
                 offset += size
@@ -106,7 +106,7 @@ class HandshakeState:
                     raise HandshakeError("a noise message too short for its static key")
                 self._rs = X25519PublicKey.from_public_bytes(self._decrypt_and_hash(sealed))
             else:
-                self._mix_key(token)
+                self._mix_key(step)
         payload = self._decrypt_and_hash(message[offset:])
         self._turn += 1
         return payload
@@ -126,9 +126,9 @@ class HandshakeState:
     def _mix_hash(self, data: bytes) -> None:
         self._h = sha256(self._h + data).digest()
 
-    def _mix_key(self, token: str) -> None:
-        """The Diffie-Hellman of a token: its first letter names the initiator's key, its second the responder's."""
-        ours, theirs = (token[0], token[1]) if self._initiator else (token[1], token[0])
+    def _mix_key(self, step: str) -> None:
+        """The Diffie-Hellman of a step: its first letter names the initiator's key, its second the responder's."""
+        ours, theirs = (step[0], step[1]) if self._initiator else (step[1], step[0])
         private = self._e if ours == "e" else self._s
         public = self._re if theirs == "e" else self._rs
         assert public is not None
