@@ -1,0 +1,98 @@
+package main
+
+import (
+	"crypto/rand"
+	"fmt"
+
+	"github.com/libp2p/go-libp2p"
+	dht "github.com/libp2p/go-libp2p-kad-dht"
+	"github.com/libp2p/go-libp2p/core/connmgr"
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/event"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
+	"github.com/libp2p/go-libp2p/p2p/security/noise"
+	tls "github.com/libp2p/go-libp2p/p2p/security/tls"
+	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
+)
+
+const rsaBits = 2048
+
+// node is the host, its DHT (nil when off) and what it remembers for the commands.
+type node struct {
+	host        host.Host
+	dht         *dht.IpfsDHT
+	dhtProtocol protocol.ID
+	resets      *latest[*streamEnd]
+	closes      *latest[connEnd]
+	identified  *latest[map[peer.ID]event.EvtPeerIdentificationCompleted]
+}
+
+func newKey(keyType string) (crypto.PrivKey, error) {
+	kinds := map[string]int{
+		"ed25519": crypto.Ed25519, "secp256k1": crypto.Secp256k1, "ecdsa": crypto.ECDSA, "rsa": crypto.RSA,
+	}
+	key, _, err := crypto.GenerateKeyPairWithReader(kinds[keyType], rsaBits, rand.Reader)
+	return key, err
+}
+
+// newNode builds a host that talks TCP only, limits nothing and offers no service beside the test protocols.
+func newNode(opts *options) (*node, error) {
+	key, err := newKey(opts.keyType)
+	if err != nil {
+		return nil, err
+	}
+	secure := libp2p.Security(noise.ID, noise.New)
+	if opts.security == "tls" {
+		secure = libp2p.Security(tls.ID, tls.New)
+	}
+	listen := libp2p.NoListenAddrs
+	if len(opts.listen) > 0 {
+		listen = libp2p.ListenAddrStrings(opts.listen...)
+	}
+	h, err := libp2p.New(
+		libp2p.Identity(key),
+		libp2p.UserAgent("go-libp2p/"+libraryVersion()),
+		listen,
+		// A dial from the listening port would meet TIME_WAIT when one peer is dialled again and again.
+		libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()),
+		secure,
+		libp2p.Muxer(yamux.ID, yamux.DefaultTransport),
+		libp2p.ResourceManager(&network.NullResourceManager{}),
+		libp2p.ConnectionManager(connmgr.NullConnMgr{}),
+		libp2p.DisableRelay(),
+		libp2p.ForceReachabilityPublic(), // settled, so that autonat has nothing to ask
+		libp2p.DisableIdentifyAddressDiscovery(),
+		libp2p.DisableMetrics(),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("cannot start the host: %w", err)
+	}
+	n := &node{
+		host:        h,
+		dhtProtocol: protocol.ID(opts.dhtPrefix) + "/kad/1.0.0",
+		resets:      newLatest[*streamEnd](),
+		closes:      newLatest[connEnd](),
+		identified:  newLatest[map[peer.ID]event.EvtPeerIdentificationCompleted](),
+	}
+	if err := n.watch(); err != nil {
+		return nil, err
+	}
+	n.serve()
+	if opts.dht != "off" {
+		if n.dht, err = newDHT(h, opts); err != nil {
+			return nil, fmt.Errorf("cannot start the DHT: %w", err)
+		}
+	}
+	return n, nil
+}
+
+func (n *node) close() {
+	if n.dht != nil {
+		_ = n.dht.Close()
+	}
+	_ = n.host.Close()
+}
