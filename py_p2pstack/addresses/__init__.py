@@ -1,7 +1,7 @@
 """Where a peer is: multiaddrs, what kind they are, and a peer id together with them.
 
-`Multiaddr` is an immutable value with a strict parser of its own for what strangers send; rare protocols' text is left
-to the `multiaddr` package, which this package alone imports.
+`Multiaddr` is an immutable value with a strict parser of its own for what strangers send; rare protocols' text
+is left to the `multiaddr` package, which this package alone imports.
 """
 
 from py_p2pstack.addresses.classify import host_and_port as host_and_port
@@ -13,6 +13,7 @@ from py_p2pstack.addresses.classify import is_private as is_private
 from py_p2pstack.addresses.classify import is_public as is_public
 from py_p2pstack.addresses.classify import is_relay as is_relay
 from py_p2pstack.addresses.classify import is_unspecified as is_unspecified
+from py_p2pstack.addresses.classify import subnet_of as subnet_of
 from py_p2pstack.addresses.classify import transport_of as transport_of
 from py_p2pstack.addresses.multiaddr import Multiaddr as Multiaddr
 from py_p2pstack.addresses.multiaddr import parse_bytes as parse_bytes

@@ -1,14 +1,23 @@
 """An immutable multiaddr: strict when read from bytes, cheap to compare, hash and print.
 
-The `multiaddr` package's own class accepts truncated bytes and is slow to parse and to compare; addresses are keys of
-our peerstore, backoff and routing tables, and strangers send them by the thousand. Source: multiformats/multiaddr.
+The `multiaddr` package's own class accepts truncated bytes and is slow to parse and to compare; addresses are
+keys of our peerstore, backoff and routing tables, and strangers send them by the thousand.
+Source: github.com/multiformats/multiaddr.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from py_p2pstack.addresses.protocols import BY_CODE, BY_NAME, VARIABLE, Protocol, value_bytes, value_text
+from py_p2pstack.addresses.protocols import (
+    BY_CODE,
+    BY_NAME,
+    VARIABLE,
+    Protocol,
+    check_value,
+    value_bytes,
+    value_text,
+)
 from py_p2pstack.errors import InvalidAddress, RemoteProtocolError
 from py_p2pstack.identity import PeerId
 from py_p2pstack.wire import varint
@@ -17,18 +26,26 @@ if TYPE_CHECKING:
     import multiaddr
 
 MAX_SIZE = 1024  # bytes; far above a relayed address with two peer ids and a long name
+_MAX_TEXT = 4 * MAX_SIZE  # a path's text takes up to three characters a byte
 _P2P = BY_NAME["p2p"]
+_IP6 = BY_NAME["ip6"]
+_ZONE = BY_NAME["ip6zone"]
 
 
 class Multiaddr:
-    """A multiaddr. Make one with `Multiaddr.parse` (text) or `parse_bytes` (binary form)."""
+    """A multiaddr: immutable; equal, hashed and ordered as its binary form.
+
+    Make one with `Multiaddr.parse` (text) or `parse_bytes` (binary form).
+    """
 
     __slots__ = ("_bytes", "_hash", "_parts", "_text")
 
-    def __init__(self, parts: tuple[tuple[Protocol, bytes], ...]) -> None:
-        """For the functions of this module; `parts` were checked."""
+    def __init__(self, parts: tuple[tuple[Protocol, bytes], ...], encoded: bytes | None = None) -> None:
+        """For the functions of this module; `parts` were checked, `encoded` is their binary form."""
+        if encoded is None:
+            encoded = b"".join(_encode_part(protocol, value) for protocol, value in parts)
         self._parts = parts
-        self._bytes = b"".join(_encode_part(protocol, value) for protocol, value in parts)
+        self._bytes = encoded
         self._hash = hash(self._bytes)
         self._text: str | None = None
 
@@ -36,13 +53,16 @@ class Multiaddr:
     def parse(cls, address: str | Multiaddr | multiaddr.Multiaddr) -> Multiaddr:
         """Read text (`/ip4/127.0.0.1/tcp/4001`); a Multiaddr, ours or the package's, is taken too.
 
-        Raises InvalidAddress.
+        Raises InvalidAddress, also for one of more than MAX_SIZE bytes.
         """
         if isinstance(address, Multiaddr):
             return address
         if not isinstance(address, str):
             return parse_bytes(address.to_bytes())
-        return cls(_parse_text(address))
+        result = cls(_parse_text(address))
+        if len(result._bytes) > MAX_SIZE:
+            raise InvalidAddress(f"a multiaddr of {len(result._bytes)} bytes; the limit is {MAX_SIZE}")
+        return result
 
     def to_bytes(self) -> bytes:
         """The binary form."""
@@ -60,7 +80,7 @@ class Multiaddr:
         return tuple(protocol.name for protocol, _ in self._parts)
 
     def value(self, name: str) -> str | None:
-        """The text of the first value of a protocol; "" if it carries none, None if the address does not have it."""
+        """The text of a protocol's first value; "" if it carries none, None if the address does not have it."""
         for protocol, value in self._parts:
             if protocol.name == name:
                 return value_text(protocol, value) if protocol.size else ""
@@ -73,8 +93,19 @@ class Multiaddr:
                 return value
         return None
 
+    @property
+    def head(self) -> tuple[str, bytes] | None:
+        """The name and the value's bytes of the first part, behind an `ip6zone`; None if there is none.
+
+        What the address says of the place to dial is said here: the same protocol further in may lie behind a relay.
+        """
+        for protocol, value in self._parts[:2]:
+            if protocol is not _ZONE:
+                return protocol.name, value
+        return None
+
     def encapsulate(self, other: Multiaddr | str) -> Multiaddr:
-        """This address with `other` behind it."""
+        """This address with `other` behind it. Raises InvalidAddress if `other` is no address."""
         return Multiaddr(self._parts + Multiaddr.parse(other)._parts)
 
     def decapsulate(self, name: str) -> Multiaddr:
@@ -91,7 +122,7 @@ class Multiaddr:
         return None
 
     def with_peer(self, peer: PeerId) -> Multiaddr:
-        """This address with `/p2p/<peer>` at its end, once."""
+        """This address with `/p2p/<peer>` at its end, in the place of one already there."""
         base = self.without_peer()
         return Multiaddr((*base._parts, (_P2P, peer.to_bytes())))
 
@@ -103,10 +134,7 @@ class Multiaddr:
 
     def __str__(self) -> str:
         if self._text is None:
-            self._text = "".join(
-                f"/{protocol.name}/{_join(value_text(protocol, value))}" if protocol.size else f"/{protocol.name}"
-                for protocol, value in self._parts
-            )
+            self._text = "".join(_part_text(protocol, value) for protocol, value in self._parts)
         return self._text
 
     def __repr__(self) -> str:
@@ -118,33 +146,45 @@ class Multiaddr:
     def __eq__(self, other: object) -> bool:
         return self is other or (isinstance(other, Multiaddr) and self._bytes == other._bytes)
 
-    def __lt__(self, other: Multiaddr) -> bool:
-        return self._bytes < other._bytes
+    def __lt__(self, other: object) -> bool:
+        return self._bytes < other._bytes if isinstance(other, Multiaddr) else NotImplemented
 
     def __len__(self) -> int:
+        """How many parts it has."""
         return len(self._parts)
 
     def __bool__(self) -> bool:
         return True
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return parse_bytes, (self._bytes,)
+        return _restore, (self._bytes,)
+
+
+def _restore(data: bytes) -> Multiaddr:
+    """What a pickle calls; an address may become empty by `decapsulate`."""
+    return parse_bytes(data) if data else Multiaddr(())
 
 
 def parse_bytes(data: bytes) -> Multiaddr:
     """Read the binary form of an address from a stranger.
 
-    Raises InvalidAddress: truncated, too long, an unknown protocol, a value that is none.
+    Raises InvalidAddress: empty, truncated, over MAX_SIZE bytes, an unknown protocol, a value that is none.
     """
-    if not 0 < len(data) <= MAX_SIZE:
-        raise InvalidAddress(f"a multiaddr of {len(data)} bytes")
+    end = len(data)
+    if not 0 < end <= MAX_SIZE:
+        raise InvalidAddress(f"a multiaddr of {end} bytes")
     parts = []
-    offset, end = 0, len(data)
+    offset = 0
+    careful = False
     while offset < end:
-        code, offset = _varint(data, offset)
-        protocol = BY_CODE.get(code)
-        if protocol is None:
-            raise InvalidAddress(f"unknown multiaddr protocol {code}")
+        protocol = _ONE_BYTE.get(data[offset])
+        if protocol is not None:
+            offset += 1
+        else:
+            protocol = _TWO_BYTES.get(data[offset : offset + 2])
+            if protocol is None:
+                raise InvalidAddress(f"unknown multiaddr protocol {_varint(data, offset)[0]}")
+            offset += 2
         size = protocol.size
         if size == VARIABLE:
             size, offset = _varint(data, offset)
@@ -153,12 +193,24 @@ def parse_bytes(data: bytes) -> Multiaddr:
         stop = offset + size
         if stop > end:
             raise InvalidAddress(f"a multiaddr that ends inside its {protocol.name} value")
-        value = bytes(data[offset:stop])
-        if protocol.size == VARIABLE:
-            value_text(protocol, value)  # fixed-size values are all valid
+        value = data[offset:stop]
+        if size and protocol not in _ALL_VALID:
+            check_value(protocol, value)
+            careful = True
         parts.append((protocol, value))
         offset = stop
-    return Multiaddr(tuple(parts))
+    return Multiaddr(_checked(parts) if careful else tuple(parts), data)
+
+
+def _checked(parts: list[tuple[Protocol, bytes]]) -> tuple[tuple[Protocol, bytes], ...]:
+    """Rules between parts: a zone is one of the IPv6 address right behind it; a path is the last part."""
+    for index, (protocol, _) in enumerate(parts):
+        last = index + 1 == len(parts)
+        if protocol is _ZONE and (last or parts[index + 1][0] is not _IP6):
+            raise InvalidAddress("an ip6zone without its ip6")
+        if protocol.is_path and not last:
+            raise InvalidAddress(f"a multiaddr that goes on behind its {protocol.name} path")
+    return tuple(parts)
 
 
 def _varint(data: bytes, offset: int) -> tuple[int, int]:
@@ -172,7 +224,7 @@ def _varint(data: bytes, offset: int) -> tuple[int, int]:
 
 
 def _parse_text(text: str) -> tuple[tuple[Protocol, bytes], ...]:
-    if not text.startswith("/") or len(text) > 2 * MAX_SIZE:
+    if not text.startswith("/") or len(text) > _MAX_TEXT:
         raise InvalidAddress(f"not a multiaddr: {text[:80]!r}")
     words = text.rstrip("/")[1:].split("/")
     parts = []
@@ -184,21 +236,20 @@ def _parse_text(text: str) -> tuple[tuple[Protocol, bytes], ...]:
             raise InvalidAddress(f"unknown multiaddr protocol {name!r} in {text[:200]!r}")
         position += 1
         value = b""
-        if protocol.size:
+        if protocol.size != 0:
             if position == len(words):
                 raise InvalidAddress(f"no value behind {name!r} in {text[:200]!r}")
-            last = len(words) if protocol.name == "unix" else position + 1  # a path takes the rest
+            last = len(words) if protocol.is_path else position + 1
             value = value_bytes(protocol, "/".join(words[position:last]))
             position = last
         parts.append((protocol, value))
-    result = tuple(parts)
-    if sum(len(value) for _, value in result) > MAX_SIZE:
-        raise InvalidAddress(f"a multiaddr longer than {MAX_SIZE} bytes")
-    return result
+    return _checked(parts)
 
 
-def _join(text: str) -> str:
-    return text.removeprefix("/")
+def _part_text(protocol: Protocol, value: bytes) -> str:
+    if protocol.size == 0:
+        return f"/{protocol.name}"
+    return f"/{protocol.name}/{value_text(protocol, value).removeprefix('/')}"
 
 
 def _encode_part(protocol: Protocol, value: bytes) -> bytes:
@@ -209,3 +260,6 @@ def _encode_part(protocol: Protocol, value: bytes) -> bytes:
 
 
 _CODES = {code: varint.encode(code) for code in BY_CODE}
+_ONE_BYTE = {code: protocol for code, protocol in BY_CODE.items() if code < 0x80}
+_TWO_BYTES = {_CODES[code]: protocol for code, protocol in BY_CODE.items() if code >= 0x80}
+_ALL_VALID = {protocol for protocol in BY_CODE.values() if protocol.to_text is not None and protocol.check is None}

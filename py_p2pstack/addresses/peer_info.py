@@ -18,9 +18,9 @@ class PeerInfo:
 
     @classmethod
     def parse(cls, peer: PeerInfo | Multiaddr | str) -> PeerInfo:
-        """Read an address that ends in `/p2p/<peer id>` (`/p2p/<peer id>` alone: no address). A PeerInfo is taken too.
+        """Read an address that ends in `/p2p/<peer id>` (`/p2p/<peer id>` alone: no address).
 
-        Raises InvalidAddress.
+        A PeerInfo is taken as it is. Raises InvalidAddress.
         """
         if isinstance(peer, PeerInfo):
             return peer
