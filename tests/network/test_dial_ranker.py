@@ -93,9 +93,7 @@ def test_the_way_to_a_relay_is_ranked_as_its_own_transport() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "alone", ["/memory/1", "/dns4/example.com/tcp/1", "/ip4/1.2.3.4/udp/1/webrtc-direct"]
-)
+@pytest.mark.parametrize("alone", ["/memory/1", "/dns4/example.com/tcp/1", "/ip4/1.2.3.4/udp/1/webrtc-direct"])
 def test_the_only_address_never_waits(alone: str) -> None:
     assert ranked(alone) == {alone: 0}
 
