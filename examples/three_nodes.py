@@ -114,7 +114,10 @@ def on_event(event: QueryEvent) -> None:
 async def run_node(options: argparse.Namespace) -> int:
     """Run one node; returns the exit code."""
     identity = PrivateKey.from_seed(hashlib.sha256(options.key.encode()).digest()) if options.key else None
-    async with Host(listen=[f"/ip4/127.0.0.1/tcp/{options.port}"], identity=identity) as host, Dht(host) as dht:
+    async with (
+        Host(listen=[f"/ip4/127.0.0.1/tcp/{options.port}"], identity=identity) as host,
+        Dht(host) as dht,
+    ):
         host.set_stream_handler(HANDSHAKE, hello_handler(host))
         host.set_stream_handler(CHAT, on_chat)
         say(f"listening on {host.full_addresses[0]}")

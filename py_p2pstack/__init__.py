@@ -9,33 +9,83 @@
       TcpTransport       sockets                                                  transports
       PeerId, Multiaddr  who and where                                            identity, addresses
 
-Names not listed here are reached through their own modules; what begins with an underscore is private.
+The names below are imported when they are first used: importing the package costs next to nothing. Names not listed
+are reached through their own modules; what begins with an underscore is private.
 """
 
-from py_p2pstack.addresses import Multiaddr as Multiaddr
-from py_p2pstack.addresses import PeerInfo as PeerInfo
-from py_p2pstack.core.connection import Connection as Connection
-from py_p2pstack.core.notifications import PeerConnected as PeerConnected
-from py_p2pstack.core.notifications import PeerDisconnected as PeerDisconnected
-from py_p2pstack.core.notifications import PeerIdentified as PeerIdentified
-from py_p2pstack.core.stream import Stream as Stream
-from py_p2pstack.errors import ConnectionClosed as ConnectionClosed
-from py_p2pstack.errors import DialError as DialError
-from py_p2pstack.errors import InvalidAddress as InvalidAddress
-from py_p2pstack.errors import InvalidPeerId as InvalidPeerId
-from py_p2pstack.errors import ListenError as ListenError
-from py_p2pstack.errors import NegotiationError as NegotiationError
-from py_p2pstack.errors import P2PError as P2PError
-from py_p2pstack.errors import PeerNotFound as PeerNotFound
-from py_p2pstack.errors import ResourceLimitExceeded as ResourceLimitExceeded
-from py_p2pstack.errors import RoutingError as RoutingError
-from py_p2pstack.errors import StreamReset as StreamReset
-from py_p2pstack.identity import KeyType as KeyType
-from py_p2pstack.identity import PeerId as PeerId
-from py_p2pstack.identity import PrivateKey as PrivateKey
-from py_p2pstack.identity import PublicKey as PublicKey
-from py_p2pstack.identity import load_or_create_key_file as load_or_create_key_file
-from py_p2pstack.node import Host as Host
-from py_p2pstack.node import HostConfig as HostConfig
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from py_p2pstack.addresses import Multiaddr as Multiaddr
+    from py_p2pstack.addresses import PeerInfo as PeerInfo
+    from py_p2pstack.core.connection import Connection as Connection
+    from py_p2pstack.core.notifications import PeerConnected as PeerConnected
+    from py_p2pstack.core.notifications import PeerDisconnected as PeerDisconnected
+    from py_p2pstack.core.notifications import PeerIdentified as PeerIdentified
+    from py_p2pstack.core.stream import Stream as Stream
+    from py_p2pstack.errors import ConnectionClosed as ConnectionClosed
+    from py_p2pstack.errors import DialError as DialError
+    from py_p2pstack.errors import InvalidAddress as InvalidAddress
+    from py_p2pstack.errors import InvalidKey as InvalidKey
+    from py_p2pstack.errors import InvalidPeerId as InvalidPeerId
+    from py_p2pstack.errors import ListenError as ListenError
+    from py_p2pstack.errors import NegotiationError as NegotiationError
+    from py_p2pstack.errors import P2PError as P2PError
+    from py_p2pstack.errors import PeerNotFound as PeerNotFound
+    from py_p2pstack.errors import ResourceLimitExceeded as ResourceLimitExceeded
+    from py_p2pstack.errors import RoutingError as RoutingError
+    from py_p2pstack.errors import StreamReset as StreamReset
+    from py_p2pstack.identity import KeyType as KeyType
+    from py_p2pstack.identity import PeerId as PeerId
+    from py_p2pstack.identity import PrivateKey as PrivateKey
+    from py_p2pstack.identity import PublicKey as PublicKey
+    from py_p2pstack.identity import load_or_create_key_file as load_or_create_key_file
+    from py_p2pstack.node import Host as Host
+    from py_p2pstack.node import HostConfig as HostConfig
+    from py_p2pstack.protocols.dht import Dht as Dht
+    from py_p2pstack.protocols.dht import DhtConfig as DhtConfig
+    from py_p2pstack.protocols.dht import QueryEvent as QueryEvent
+
+_HOMES = {
+    "addresses": ("Multiaddr", "PeerInfo"),
+    "core.connection": ("Connection",),
+    "core.notifications": ("PeerConnected", "PeerDisconnected", "PeerIdentified"),
+    "core.stream": ("Stream",),
+    "errors": (
+        "ConnectionClosed",
+        "DialError",
+        "InvalidAddress",
+        "InvalidKey",
+        "InvalidPeerId",
+        "ListenError",
+        "NegotiationError",
+        "P2PError",
+        "PeerNotFound",
+        "ResourceLimitExceeded",
+        "RoutingError",
+        "StreamReset",
+    ),
+    "identity": ("KeyType", "PeerId", "PrivateKey", "PublicKey", "load_or_create_key_file"),
+    "node": ("Host", "HostConfig"),
+    "protocols.dht": ("Dht", "DhtConfig", "QueryEvent"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME_OF)
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name from its home when it is first used (PEP 562)."""
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME_OF})

@@ -23,9 +23,21 @@ if TYPE_CHECKING:
 class SwarmConnection:
     """A live connection to one proven peer; see `core.connection.Connection`."""
 
-    __slots__ = ("__weakref__", "_ended", "_muxed", "_streams", "_swarm", "info", "opened_at", "remote_peer", "scope")
+    __slots__ = (
+        "__weakref__",
+        "_ended",
+        "_muxed",
+        "_streams",
+        "_swarm",
+        "info",
+        "opened_at",
+        "remote_peer",
+        "scope",
+    )
 
-    def __init__(self, swarm: Swarm, muxed: MuxedConnection, scope: ConnectionScope, opened_at: float) -> None:
+    def __init__(
+        self, swarm: Swarm, muxed: MuxedConnection, scope: ConnectionScope, opened_at: float
+    ) -> None:
         self._swarm = swarm
         self._muxed = muxed
         self._streams: set[SwarmStream] = set()
@@ -147,7 +159,9 @@ class SwarmConnection:
         except TimeoutError:
             raise OperationTimeout(f"no agreement on a protocol within {timeout:g} s") from None
         except anyio.EndOfStream:
-            raise NegotiationError("the peer ended the stream inside the negotiation", protocols=protocols) from None
+            raise NegotiationError(
+                "the peer ended the stream inside the negotiation", protocols=protocols
+            ) from None
         except RemoteProtocolError:
             stream.reset(StreamCode.PROTOCOL_NEGOTIATION_FAILED)
             raise

@@ -125,7 +125,9 @@ class Dialer:
             else:
                 dialable.append(address)
         usable = self.black_holes.filter(dialable)
-        race.attempts += [(a, Gated("this kind of address does not work from here")) for a in dialable if a not in usable]
+        race.attempts += [
+            (a, Gated("this kind of address does not work from here")) for a in dialable if a not in usable
+        ]
         return usable
 
     # --- in which order ---------------------------------------------------------------------------
@@ -170,7 +172,9 @@ class Dialer:
             race.in_flight -= 1
             race.tell()
 
-    async def _dial_address(self, peer: PeerId, address: Multiaddr) -> tuple[MuxedConnection, ConnectionScope]:
+    async def _dial_address(
+        self, peer: PeerId, address: Multiaddr
+    ) -> tuple[MuxedConnection, ConnectionScope]:
         transport = self.transport_for(address)
         assert transport is not None
         config = self._config

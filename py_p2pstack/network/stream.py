@@ -92,7 +92,14 @@ class SwarmStream:
         """The stream below, for negotiation."""
         return self._muxed
 
-    def agree(self, protocol: ProtocolId, *, prefix: bytes = b"", reply: LazyReply | None = None, unread: bytes = b"") -> None:
+    def agree(
+        self,
+        protocol: ProtocolId,
+        *,
+        prefix: bytes = b"",
+        reply: LazyReply | None = None,
+        unread: bytes = b"",
+    ) -> None:
         """Record the outcome of negotiation.
 
         `prefix` goes out before the first bytes sent, `reply` judges the first bytes received, `unread` are bytes of
