@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from enum import Enum
 
-from py_p2pstack.addresses import Multiaddr, is_public
+from py_p2pstack.addresses import Multiaddr, ip_of, is_public
 
 WINDOW = 100  # go-libp2p: N of both counters
 MIN_SUCCESSES = 5  # go-libp2p: MinSuccesses of both counters
@@ -80,9 +80,7 @@ class BlackHoleDetector:
         """
         kinds = [(address, self._kinds(address)) for address in addresses]
         verdicts = {
-            counter: counter.request()
-            for counter in (self.udp, self.ipv6)
-            if any(counter in own for _, own in kinds)
+            counter: counter.request() for counter in (self.udp, self.ipv6) if any(counter in own for _, own in kinds)
         }
         passed = []
         for address, own in kinds:
@@ -100,5 +98,6 @@ class BlackHoleDetector:
         if not is_public(address):
             return ()
         udp = address.raw_value("udp") is not None
-        ipv6 = address.raw_value("ip6") is not None
+        ip = ip_of(address)
+        ipv6 = ip is not None and ip.version == 6
         return tuple(counter for counter, is_kind in ((self.udp, udp), (self.ipv6, ipv6)) if is_kind)

@@ -269,9 +269,7 @@ class ConnectionManager:
         tags = self._protected.get(peer)
         return tags is not None and (tag is None or tag in tags)
 
-    def register_decaying_tag(
-        self, name: str, interval: float, decay: Callable[[int], int], now: float
-    ) -> DecayingTag:
+    def register_decaying_tag(self, name: str, interval: float, decay: Callable[[int], int], now: float) -> DecayingTag:
         """Make a tag that loses value every `interval` seconds (at least the resolution of the config).
 
         `decay` turns a value into the next; at 0 and below the tag comes off. Raises ValueError if `name` is

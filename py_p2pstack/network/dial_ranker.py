@@ -101,13 +101,18 @@ def _base_transport(address: Multiaddr) -> str:
 def _by_family(addresses: list[Multiaddr]) -> list[Multiaddr]:
     """IPv6 and IPv4 in turn, IPv6 first (RFC 8305 §4), each with the lowest port first."""
     ordered = sorted(addresses, key=_preference)
-    v6 = [address for address in ordered if address.raw_value("ip6") is not None]
-    v4 = [address for address in ordered if address.raw_value("ip6") is None]
+    v6 = [address for address in ordered if _is_ipv6(address)]
+    v4 = [address for address in ordered if not _is_ipv6(address)]
     return [address for address in chain.from_iterable(zip_longest(v6, v4)) if address is not None]
 
 
+def _is_ipv6(address: Multiaddr) -> bool:
+    ip = ip_of(address)
+    return ip is not None and ip.version == 6
+
+
 def _both_families(addresses: list[Multiaddr]) -> bool:
-    v6 = sum(address.raw_value("ip6") is not None for address in addresses)
+    v6 = sum(_is_ipv6(address) for address in addresses)
     return 0 < v6 < len(addresses)
 
 
@@ -115,8 +120,6 @@ def _preference(address: Multiaddr) -> tuple[int, int]:
     """Lower is better: QUIC before WebTransport and QUIC drafts, then the port."""
     port = address.raw_value("udp") or address.raw_value("tcp") or b""
     kind = (
-        ("quic-v1", "quic", "webtransport").index(transport)
-        if (transport := _base_transport(address)) in _QUIC
-        else 0
+        ("quic-v1", "quic", "webtransport").index(transport) if (transport := _base_transport(address)) in _QUIC else 0
     )
     return kind, int.from_bytes(port, "big")

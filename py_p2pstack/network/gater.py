@@ -8,7 +8,7 @@ peer is proven.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Protocol, TypeAlias
 
 from py_p2pstack.addresses import Multiaddr, ip_of
@@ -122,12 +122,8 @@ class BlockList(AllowAll):
     def _allowed(self, address: Multiaddr) -> bool:
         if not self._networks:
             return True
-        ip: IPv4Address | IPv6Address | None = ip_of(address)
-        if ip is None:
-            return True
-        if isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None:
-            ip = ip.ipv4_mapped
-        return not any(ip in network for network in self._networks)
+        ip = ip_of(address)
+        return ip is None or not any(ip in network for network in self._networks)
 
 
 def _network(network: IpNetwork | str) -> IpNetwork:

@@ -94,9 +94,7 @@ class IpLimiter:
         if not limits or any(ip in network for network in self._limits.exempt):
             return ()
         number, bits = int(ip), ip.max_prefixlen
-        keys = tuple(
-            (ip.version, limit.prefix_length, number >> (bits - limit.prefix_length)) for limit in limits
-        )
+        keys = tuple((ip.version, limit.prefix_length, number >> (bits - limit.prefix_length)) for limit in limits)
         for key, limit in zip(keys, limits, strict=True):
             count = self._counts.get(key, 0)
             if count >= limit.connections:
@@ -116,9 +114,7 @@ class IpLimiter:
             else:
                 del self._counts[key]
 
-    def _take_tokens(
-        self, ip: IpAddress, keys: tuple[_Key, ...], limits: tuple[SubnetLimit, ...], now: float
-    ) -> None:
+    def _take_tokens(self, ip: IpAddress, keys: tuple[_Key, ...], limits: tuple[SubnetLimit, ...], now: float) -> None:
         buckets = self._buckets
         self._sweep(now)
         taken = []
@@ -132,9 +128,7 @@ class IpLimiter:
                 bucket.tokens = min(limit.burst, bucket.tokens + (now - bucket.updated) * limit.rate)
                 bucket.updated = now
             if bucket.tokens < 1:
-                raise ResourceLimitExceeded(
-                    f"ip rate {ip}/{limit.prefix_length}", limit.rate, limit.burst + 1
-                )
+                raise ResourceLimitExceeded(f"ip rate {ip}/{limit.prefix_length}", limit.rate, limit.burst + 1)
             taken.append((key, bucket))
         for key, bucket in taken:
             bucket.tokens -= 1

@@ -46,9 +46,7 @@ def _of_streams(inbound: int, outbound: int, total: int, memory: int) -> ScopeLi
     return ScopeLimit(streams_inbound=inbound, streams_outbound=outbound, streams=total, memory=memory)
 
 
-def _of_all(
-    connections: tuple[int, int, int], streams: tuple[int, int, int], fds: int, memory: int
-) -> ScopeLimit:
+def _of_all(connections: tuple[int, int, int], streams: tuple[int, int, int], fds: int, memory: int) -> ScopeLimit:
     return ScopeLimit(
         connections_inbound=connections[0],
         connections_outbound=connections[1],

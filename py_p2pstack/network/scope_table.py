@@ -39,8 +39,7 @@ class ScopeTable:
         """Free the scope of a peer that has neither connection nor stream, with all its shares."""
         if scope.conns_in or scope.conns_out or scope.streams_in or scope.streams_out:
             return
-        if self.peers.pop(scope.peer, None) is None:
-            return
+        del self.peers[scope.peer]
         for shared in scope.protocols.values():
             self._drop_user(self.protocols, shared.parent)
         for shared in scope.services.values():
@@ -72,9 +71,7 @@ class ScopeTable:
         shares[key] = share
         return share
 
-    def drop_share_if_idle(
-        self, scopes: dict[str, Scope], shares: dict[str, SharedScope], share: SharedScope
-    ) -> None:
+    def drop_share_if_idle(self, scopes: dict[str, Scope], shares: dict[str, SharedScope], share: SharedScope) -> None:
         """Free an empty share of a peer that has many; a few are kept for its next stream of the kind."""
         if len(shares) > self.limits.max_idle_scopes_per_peer and not (share.streams_in or share.streams_out):
             del shares[str(share.parent.key)]

@@ -93,9 +93,7 @@ class Scope:
 
     def stream_refusal(self, inbound: bool, count: int = 1) -> ResourceLimitExceeded | None:
         """Why `count` more streams do not fit, if they do not."""
-        own, most = (
-            (self.streams_in, self.max_streams_in) if inbound else (self.streams_out, self.max_streams_out)
-        )
+        own, most = (self.streams_in, self.max_streams_in) if inbound else (self.streams_out, self.max_streams_out)
         if own + count > most:
             return self._refuse(f"streams {'inbound' if inbound else 'outbound'}", most, own + count)
         both = self.streams_in + self.streams_out + count

@@ -86,9 +86,7 @@ class AddressBook:
     def peers(self) -> list[PeerId]:
         """The peers with an unexpired address."""
         now = self._clock()
-        return [
-            peer for peer, book in self._peers.items() if any(entry.expires > now for entry in book.values())
-        ]
+        return [peer for peer, book in self._peers.items() if any(entry.expires > now for entry in book.values())]
 
     def is_connected(self, peer: PeerId) -> bool:
         """Whether an address of the peer is one of a live connection."""
@@ -275,9 +273,7 @@ class AddressBook:
         book = self._peers.get(peer)
         if book is None or len(book) < self._config.max_addresses_per_peer:
             return True
-        victim = min(
-            (entry for entry in book.values() if entry.ttl != CONNECTED_TTL), key=_by_expiry, default=None
-        )
+        victim = min((entry for entry in book.values() if entry.ttl != CONNECTED_TTL), key=_by_expiry, default=None)
         if victim is None or victim.expires > expires:
             return False
         self._delete(peer, victim)

@@ -51,14 +51,16 @@ class PeerMap(Generic[V]):
         return None if entry is None else entry[0]
 
     def put(self, peer: PeerId, value: V, weight: int = 0) -> None:
-        """Set a value, in place of an earlier one, and make room if that was one too many."""
+        """Set a value, in place of an earlier one; others make room. What is too heavy alone is not kept."""
         self.pop(peer)
-        self._entries[peer] = (value, weight)
-        self.weight += weight
-        while len(self._entries) > self._max_peers or (
-            self._max_weight is not None and self.weight > self._max_weight
-        ):
+        entries = self._entries
+        most = self._max_weight
+        if most is not None and weight > most:
+            return
+        while entries and (len(entries) >= self._max_peers or (most is not None and self.weight + weight > most)):
             self.pop(self._victim())
+        entries[peer] = (value, weight)
+        self.weight += weight
 
     def pop(self, peer: PeerId) -> V | None:
         """Forget `peer`; returns the value it had."""
@@ -69,7 +71,7 @@ class PeerMap(Generic[V]):
         return entry[0]
 
     def _victim(self) -> PeerId:
-        for _ in range(min(_CHANCES, len(self._entries) - 1)):
+        for _ in range(min(_CHANCES, len(self._entries))):
             oldest = next(iter(self._entries))
             if not self._spare(oldest):
                 break

@@ -20,9 +20,7 @@ class ProtocolBook:
 
     __slots__ = ("_max_length", "_max_per_peer", "_protocols")
 
-    def __init__(
-        self, protocols: PeerMap[frozenset[ProtocolId]], *, max_per_peer: int, max_length: int
-    ) -> None:
+    def __init__(self, protocols: PeerMap[frozenset[ProtocolId]], *, max_per_peer: int, max_length: int) -> None:
         self._protocols = protocols
         self._max_per_peer = max_per_peer
         self._max_length = max_length

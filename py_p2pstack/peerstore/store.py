@@ -20,9 +20,7 @@ from py_p2pstack.peerstore.protocol_book import ProtocolBook
 class MemoryPeerstore:
     """Implements `core.peerstore.Peerstore` in memory, within the bounds of its config."""
 
-    def __init__(
-        self, *, clock: Callable[[], float] = time.monotonic, config: PeerstoreConfig | None = None
-    ) -> None:
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic, config: PeerstoreConfig | None = None) -> None:
         """`clock` tells monotonic time in seconds."""
         config = config or PeerstoreConfig()
         self._addresses = AddressBook(config, clock)

@@ -78,7 +78,7 @@ def test_the_default_watermarks_are_those_of_go_libp2p() -> None:
 
 @pytest.mark.parametrize("config", [{"low_water": 0}, {"high_water": 0}])
 def test_a_watermark_of_zero_turns_trimming_off(config: dict[str, int]) -> None:
-    manager = ConnectionManager(ConnectionManagerConfig(**config))  # type: ignore[arg-type]  # only watermarks
+    manager = ConnectionManager(ConnectionManagerConfig(**config))
     crowd(manager, range(1, 300))
     assert manager.connections_to_trim(OLD) == []
 
