@@ -1,0 +1,279 @@
+"""The iterative lookup as a machine: whom to ask next on the way to a key, and when it is over.
+
+Each peer goes one way, never back:
+
+    heard ──asked──▶ waiting ──answered──▶ queried
+                        └─────failed─────▶ unreachable
+
+After each answer: the caller's stop function says so → STOPPED; nobody heard or waiting → STARVED; the β nearest that
+are not unreachable have all answered → it has converged. Then comes the follow-up: whoever of the k nearest was not yet
+asked is asked too. Unlike go-libp2p's, ours takes in what those answers tell, as the Kademlia paper wants it ("until it
+has queried and got responses from the k closest nodes it has seen"): so the result is true and not only likely.
+Source: libp2p/specs kad-dht, "Peer routing"; go-libp2p-kad-dht query.go.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from itertools import islice
+from typing import Generic, TypeVar
+
+from py_p2pstack.errors import LocalProtocolError
+
+P = TypeVar("P", bound=Hashable)
+
+
+class PeerState(Enum):
+    """Where a peer stands in one lookup."""
+
+    HEARD = "heard"
+    WAITING = "waiting"
+    QUERIED = "queried"
+    UNREACHABLE = "unreachable"
+
+
+class EndReason(Enum):
+    """Why a lookup ended."""
+
+    COMPLETED = "completed"
+    STARVED = "starved"
+    """Everybody known was asked: how a lookup in a small network succeeds."""
+    STOPPED = "stopped"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookupConfig:
+    """The parameters of a lookup."""
+
+    k: int = 20
+    """How many nearest peers are wanted."""
+    alpha: int = 10
+    """How many are asked at once."""
+    beta: int = 3
+    """How many nearest must have answered before the follow-up."""
+    max_peers: int = 1024
+    """How many peers one lookup keeps, asked or not: a peer that tells of ever nearer ones cannot lead on for ever."""
+    follow_up: bool = True
+    """Whether all of the k nearest are asked at the end."""
+
+    def __post_init__(self) -> None:
+        if not (0 < self.beta <= self.k <= self.max_peers and self.alpha > 0):
+            raise ValueError("a lookup needs 0 < beta <= k <= max_peers and alpha > 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookupResult(Generic[P]):
+    """What a lookup found."""
+
+    target: int
+    peers: tuple[P, ...]
+    """The k nearest that did not fail, nearest first; after a completed follow-up every one of them has answered."""
+    states: tuple[PeerState, ...]
+    """How each of `peers` stands."""
+    closest: tuple[P, ...]
+    """The k nearest of all that were heard of, unreachable ones too."""
+    reason: EndReason
+    queried: int
+    """How many answered."""
+    unreachable: int
+    """How many failed."""
+    hops: int
+    """The longest chain of referrals to one of `peers` (a seed is 1)."""
+
+    @property
+    def completed(self) -> bool:
+        """Whether it came to its natural end."""
+        return self.reason in (EndReason.COMPLETED, EndReason.STARVED)
+
+
+class _Candidate(Generic[P]):
+    __slots__ = ("distance", "hops", "peer", "referrer", "serial", "state")
+
+    def __init__(self, peer: P, distance: int, referrer: P | None, hops: int, serial: int) -> None:
+        self.peer = peer
+        self.distance = distance
+        self.referrer = referrer
+        self.hops = hops
+        self.serial = serial
+        self.state = PeerState.HEARD
+
+    def __lt__(self, other: _Candidate[P]) -> bool:
+        return (self.distance, self.serial) < (other.distance, other.serial)
+
+
+class Lookup(Generic[P]):
+    """One lookup towards `target`. Ask `next_queries`, report each answer or failure, ask again, until `ended`."""
+
+    __slots__ = ("_by_peer", "_config", "_converged", "_exclude", "_key_of", "_order", "_serial", "_stop",
+                 "ended", "heard", "queried", "target", "unreachable", "waiting")  # fmt: skip
+
+    def __init__(
+        self,
+        target: int,
+        seeds: Iterable[P],
+        key_of: Callable[[P], int],
+        *,
+        config: LookupConfig,
+        exclude: P | None = None,
+        stop: Callable[[], bool] | None = None,
+    ) -> None:
+        """Begin at `seeds` (the k nearest of the routing table). `exclude` (ourselves) is never taken in."""
+        self.target = target
+        self.ended: EndReason | None = None
+        """Why it is over; None while it goes on."""
+        self.heard = self.waiting = self.queried = self.unreachable = 0
+        self._key_of = key_of
+        self._config = config
+        self._exclude = exclude
+        self._stop = stop
+        self._converged = False
+        self._order: list[_Candidate[P]] = []
+        self._by_peer: dict[P, _Candidate[P]] = {}
+        self._serial = 0
+        for peer in seeds:
+            self._take_in(peer, None, 1)
+
+    def __repr__(self) -> str:
+        counts = f"{self.heard} heard, {self.waiting} waiting, {self.queried} queried, {self.unreachable} unreachable"
+        return f"<Lookup {self.target:064x}"[:18] + f"…: {counts}, {self.ended.value if self.ended else 'going on'}>"
+
+    def __len__(self) -> int:
+        """How many peers it keeps."""
+        return len(self._order)
+
+    def __contains__(self, peer: object) -> bool:
+        return peer in self._by_peer
+
+    def state(self, peer: P) -> PeerState | None:
+        """Where a peer stands; None if it was never heard of."""
+        candidate = self._by_peer.get(peer)
+        return None if candidate is None else candidate.state
+
+    def referrer(self, peer: P) -> P | None:
+        """Who first told of the peer; None for a seed."""
+        return self._by_peer[peer].referrer
+
+    def distance(self, peer: P) -> int:
+        """The XOR distance of a peer to the target."""
+        return self._key_of(peer) ^ self.target
+
+    # --- deciding ---------------------------------------------------------------------------------
+
+    def next_queries(self) -> list[P]:
+        """Decide: either sets `ended`, or returns the peers to ask now (maybe none), which are waiting from here on.
+
+        At most alpha are waiting at any time, and no peer is returned twice.
+        """
+        if self.ended is not None:
+            return []
+        if self._stop is not None and self._stop():
+            self.ended = EndReason.STOPPED
+        elif not self.heard and not self.waiting:
+            self.ended = EndReason.STARVED
+        elif not self._converged and self._nearest_have_answered(self._config.beta):
+            self._converged = True
+        if self.ended is None and self._converged:
+            goal = self._config.k if self._config.follow_up else 0
+            if self._nearest_have_answered(goal):
+                self.ended = EndReason.COMPLETED
+        if self.ended is not None:
+            return []
+        candidates: Iterable[_Candidate[P]] = self._order
+        if self._converged:
+            candidates = islice(self._reachable(), self._config.k)
+        free = self._config.alpha - self.waiting
+        chosen = list(islice((each for each in candidates if each.state is PeerState.HEARD), max(free, 0)))
+        for candidate in chosen:
+            candidate.state = PeerState.WAITING
+        self.heard -= len(chosen)
+        self.waiting += len(chosen)
+        return [candidate.peer for candidate in chosen]
+
+    def answered(self, peer: P, closer: Iterable[P]) -> list[P]:
+        """Take in the answer of a waiting peer; returns those of `closer` not heard of before.
+
+        At most 2k of `closer` are looked at: an honest peer tells of k (go-libp2p-kad-dht: queryPeer). An answer that
+        comes after the end changes nothing. Raises LocalProtocolError for a peer that was not asked.
+        """
+        candidate = self._waiting_candidate(peer)
+        if self.ended is not None:
+            return []
+        hops = candidate.hops + 1
+        new = [each for each in islice(closer, 2 * self._config.k) if self._take_in(each, peer, hops)]
+        candidate.state = PeerState.QUERIED
+        self.waiting -= 1
+        self.queried += 1
+        return new
+
+    def failed(self, peer: P) -> None:
+        """Take in that a waiting peer did not answer. Raises LocalProtocolError for a peer that was not asked."""
+        candidate = self._waiting_candidate(peer)
+        if self.ended is None:
+            candidate.state = PeerState.UNREACHABLE
+            self.waiting -= 1
+            self.unreachable += 1
+
+    def cancel(self) -> None:
+        """End it from outside; nothing happens if it is over."""
+        if self.ended is None:
+            self.ended = EndReason.CANCELLED
+
+    def result(self) -> LookupResult[P]:
+        """What was found, once it `ended`."""
+        if self.ended is None:
+            raise LocalProtocolError("the lookup goes on")
+        k = self._config.k
+        found = list(islice(self._reachable(), k))
+        return LookupResult(
+            target=self.target,
+            peers=tuple(candidate.peer for candidate in found),
+            states=tuple(candidate.state for candidate in found),
+            closest=tuple(candidate.peer for candidate in self._order[:k]),
+            reason=self.ended,
+            queried=self.queried,
+            unreachable=self.unreachable,
+            hops=max((candidate.hops for candidate in found), default=0),
+        )
+
+    # --- the peers --------------------------------------------------------------------------------
+
+    def _reachable(self) -> Iterator[_Candidate[P]]:
+        return (each for each in self._order if each.state is not PeerState.UNREACHABLE)
+
+    def _nearest_have_answered(self, count: int) -> bool:
+        return all(each.state is PeerState.QUERIED for each in islice(self._reachable(), count))
+
+    def _waiting_candidate(self, peer: P) -> _Candidate[P]:
+        candidate = self._by_peer.get(peer)
+        if candidate is None or candidate.state is not PeerState.WAITING:
+            raise LocalProtocolError(f"{peer!r} was not asked")
+        return candidate
+
+    def _take_in(self, peer: P, referrer: P | None, hops: int) -> bool:
+        if peer in self._by_peer or peer == self._exclude:
+            return False
+        self._serial += 1
+        candidate = _Candidate(peer, self._key_of(peer) ^ self.target, referrer, hops, self._serial)
+        if len(self._order) >= self._config.max_peers and not self._make_room(candidate):
+            return False
+        self._by_peer[peer] = candidate
+        insort(self._order, candidate)
+        self.heard += 1
+        return True
+
+    def _make_room(self, newcomer: _Candidate[P]) -> bool:
+        """Drop the farthest peer that is only heard of, if it is farther than the newcomer."""
+        for index in range(len(self._order) - 1, -1, -1):
+            candidate = self._order[index]
+            if candidate < newcomer:
+                return False
+            if candidate.state is PeerState.HEARD:
+                del self._order[index]
+                del self._by_peer[candidate.peer]
+                self.heard -= 1
+                return True
+        return False
