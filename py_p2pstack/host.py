@@ -76,8 +76,8 @@ class BasicHost:
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> bool | None:
-        return await self._stack.__aexit__(exc_type, exc, traceback)
+    ) -> None:
+        await self._stack.aclose()
 
     async def aclose(self) -> None:
         """Stop listening and close every connection; the host takes part in nothing from then on. Idempotent.

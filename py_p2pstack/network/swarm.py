@@ -34,6 +34,7 @@ from py_p2pstack.errors import (
 )
 from py_p2pstack.events import EventBus
 from py_p2pstack.identity import PeerId
+from py_p2pstack.lifetime import OwnTasks
 from py_p2pstack.network.config import SwarmConfig
 from py_p2pstack.network.connection import SwarmConnection
 from py_p2pstack.network.connection_manager import ConnectionManager
@@ -100,7 +101,7 @@ class Swarm:
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
-            self._tasks = await stack.enter_async_context(anyio.create_task_group())
+            self._tasks = await stack.enter_async_context(OwnTasks())
             self._dials = DialSync(self._tasks, self._dial)
             self._workers = WorkerPool(self._tasks, self.config.max_idle_workers)
             self._tasks.start_soon(self._deadlines.run)
@@ -111,13 +112,11 @@ class Swarm:
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> bool | None:
+    ) -> None:
         try:
             await self.aclose()
         finally:
-            self._tasks.cancel_scope.cancel()
-            result = await self._stack.__aexit__(exc_type, exc, traceback)
-        return result
+            await self._stack.aclose()
 
     async def aclose(self) -> None:
         """Stop listening and close every connection, giving go-aways `close_timeout` seconds to leave. Idempotent."""

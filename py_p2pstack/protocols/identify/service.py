@@ -28,6 +28,7 @@ from py_p2pstack.core.types import Connectedness, Direction, ProtocolId
 from py_p2pstack.errors import InvalidKey, P2PError, RecordError, RemoteProtocolError
 from py_p2pstack.events import EventBus, Subscription
 from py_p2pstack.identity import Envelope, PeerId, PeerRecord, PrivateKey, PublicKey
+from py_p2pstack.lifetime import OwnTasks
 from py_p2pstack.protocols.identify import codec
 from py_p2pstack.protocols.identify.codec import IdentifyMessage
 from py_p2pstack.protocols.identify.observed import ObservedAddresses
@@ -100,21 +101,20 @@ class IdentifyService:
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
-            self._tasks = await stack.enter_async_context(anyio.create_task_group())
+            self._tasks = await stack.enter_async_context(OwnTasks())
             changes = stack.enter_context(
                 self._host.events.subscribe(LocalAddressesUpdated, LocalProtocolsUpdated)
             )
             self._tasks.start_soon(self._push_changes, changes)
             self._host.network.notify(self)
             stack.callback(self._host.network.stop_notify, self)
-            stack.callback(self._tasks.cancel_scope.cancel)
             self._stack = stack.pop_all()
         return self
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> bool | None:
-        return await self._stack.__aexit__(exc_type, exc, traceback)
+    ) -> None:
+        await self._stack.aclose()
 
     # --- connections come and go (core.network.Notifiee) ------------------------------------------
 
