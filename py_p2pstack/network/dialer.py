@@ -16,7 +16,15 @@ from py_p2pstack.core.muxer import MuxedConnection
 from py_p2pstack.core.peerstore import Peerstore
 from py_p2pstack.core.transport import Transport
 from py_p2pstack.core.types import Direction
-from py_p2pstack.errors import DialBackoff, DialError, Gated, OperationTimeout, P2PError, UnsupportedAddress
+from py_p2pstack.errors import (
+    DialBackoff,
+    DialError,
+    Gated,
+    OperationTimeout,
+    P2PError,
+    ResourceLimitExceeded,
+    UnsupportedAddress,
+)
 from py_p2pstack.identity import PeerId
 from py_p2pstack.network import dial_ranker
 from py_p2pstack.network.backoff import AddressBackoff
@@ -158,6 +166,8 @@ class Dialer:
         try:
             async with self._limiter, race.limiter:
                 dialled = await self._dial_address(race.peer, address)
+        except ResourceLimitExceeded as fault:  # our own fault: the address is not punished
+            race.attempts.append((address, fault))
         except (P2PError, OSError) as fault:
             race.attempts.append((address, fault))
             self.backoff.add(race.peer, address, anyio.current_time())
@@ -172,9 +182,7 @@ class Dialer:
             race.in_flight -= 1
             race.tell()
 
-    async def _dial_address(
-        self, peer: PeerId, address: Multiaddr
-    ) -> tuple[MuxedConnection, ConnectionScope]:
+    async def _dial_address(self, peer: PeerId, address: Multiaddr) -> tuple[MuxedConnection, ConnectionScope]:
         transport = self.transport_for(address)
         assert transport is not None
         config = self._config
