@@ -98,18 +98,17 @@ class MemoryNetwork:
         return f"<MemoryNetwork {len(self.listeners)} listeners, {flight} in flight>"
 
     async def __aenter__(self) -> Self:
-        self._tasks = await anyio.create_task_group().__aenter__()
+        self._own = OwnTasks()
+        self._tasks = await self._own.__aenter__()
         if self.delayed:
             self._tasks.start_soon(self._deliver)
         return self
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> bool | None:
-        tasks, self._tasks = self._tasks, None
-        assert tasks is not None
-        tasks.cancel_scope.cancel()
-        return await tasks.__aexit__(exc_type, exc, traceback)
+    ) -> None:
+        self._tasks = None
+        await self._own.__aexit__(exc_type, exc, traceback)
 
     # --- who reaches whom -------------------------------------------------------------------------
 
