@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Self
 import anyio
 from anyio.abc import TaskGroup
 
+from py_p2pstack.lifetime import OwnTasks
+
 if TYPE_CHECKING:
     from py_p2pstack.transports.memory import MemoryListener
     from py_p2pstack.transports.memory_pipe import Pipe
