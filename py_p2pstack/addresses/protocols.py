@@ -123,6 +123,19 @@ def _hash_bytes(text: str) -> bytes:
     return value
 
 
+def _path_text(value: bytes) -> str:
+    text = value.decode("utf-8")
+    if text[:1] != "/" or text[-1:] == "/" or not text.isprintable():
+        raise ValueError("not an absolute path")
+    return text
+
+
+def _path_bytes(text: str) -> bytes:
+    value = ("/" + text.removeprefix("/")).encode()  # as go-multiaddr; the package leaves the slash out
+    _path_text(value)
+    return value
+
+
 PROTOCOLS = (
     Protocol(4, "ip4", 4, _ip4_text, _ip4_bytes),
     Protocol(6, "tcp", 2, _port_text, _port_bytes),
@@ -162,7 +175,7 @@ PROTOCOLS = (
         )
     ),
     Protocol(43, "ipcidr", 1),
-    Protocol(400, "unix", VARIABLE),
+    Protocol(400, "unix", VARIABLE, _path_text, _path_bytes, _path_text),
     Protocol(444, "onion", 12),
     Protocol(445, "onion3", 37),
     Protocol(446, "garlic64", VARIABLE),

@@ -62,4 +62,4 @@ class FrameDecoder:
     def finish(self) -> None:
         """Say that the stream ended; raises RemoteProtocolError if it ended inside a message."""
         if self._buffer:
-            raise RemoteProtocolError(f"the stream ended inside a message ({len(self._buffer)} bytes of it came)")
+            raise RemoteProtocolError(f"the stream ended inside a message, {len(self._buffer)} bytes into it")

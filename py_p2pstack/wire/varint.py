@@ -26,7 +26,7 @@ def encode(value: int) -> bytes:
 
 
 def decode(data: bytes | bytearray | memoryview, offset: int = 0) -> tuple[int, int] | None:
-    """Read one varint at `offset`: (value, offset behind it), or None while the bytes do not yet hold it whole.
+    """Read one varint at `offset`: (value, offset behind it), or None while it is not there whole.
 
     Raises:
         RemoteProtocolError: longer than 9 bytes, or not minimally encoded.
