@@ -10,7 +10,7 @@ from py_p2pstack.core.transport import RawConnection
 from py_p2pstack.core.types import ProtocolId
 from py_p2pstack.errors import ConnectionClosed
 from py_p2pstack.identity import PeerId
-from py_p2pstack.upgrade.multistream import Proposer, Responder
+from py_p2pstack.upgrade.multistream import LazyReply, Proposer, Responder, lazy_proposal
 
 _CHUNK = 16384
 
@@ -88,13 +88,19 @@ class _Negotiation(Protocol):
 
 async def select(pipe: _Pipe, negotiation: _Negotiation) -> tuple[ProtocolId, bytes]:
     """Run multistream-select; returns the protocol and what came behind. Raises NegotiationError and others."""
+    protocol, unread, reply = await _select(pipe, negotiation)
+    if reply:
+        await pipe.send(reply)
+    return protocol, unread
+
+
+async def _select(pipe: _Pipe, negotiation: _Negotiation) -> tuple[ProtocolId, bytes, bytes]:
+    """The same, but the last word is left to be said: returned as the third."""
     while negotiation.protocol is None:
         if out := negotiation.bytes_to_send():
             await pipe.send(out)
         negotiation.receive_data(await pipe.receive())
-    if out := negotiation.bytes_to_send():
-        await pipe.send(out)
-    return negotiation.protocol, negotiation.unread
+    return negotiation.protocol, negotiation.unread, negotiation.bytes_to_send()
 
 
 async def secure(
@@ -105,14 +111,29 @@ async def secure(
     peer: PeerId | None,
     muxers: Sequence[ProtocolId],
 ) -> tuple[ProtocolId, Secured]:
-    """Agree on a security protocol and run its handshake."""
+    """Agree on a security protocol and run its handshake.
+
+    An initiator with one protocol to propose has nothing to fall back to, so the handshake's first message rides with
+    the proposal: a round trip less. The responder then answers both at once.
+    """
     names = tuple(securities)
-    protocol, data = await select(pipe, Proposer(names) if initiator else Responder(securities.__contains__))
-    handshake = securities[protocol].handshake(initiator=initiator, peer=peer, muxers=muxers)
+    if initiator and len(names) == 1:
+        protocol = names[0]
+        handshake = securities[protocol].handshake(initiator=True, peer=peer, muxers=muxers)
+        await pipe.send(lazy_proposal(protocol) + handshake.bytes_to_send())
+        reply = LazyReply(protocol)
+        while not reply.receive_data(await pipe.receive()):
+            pass
+        data, held = reply.unread, b""
+    else:
+        negotiation = Proposer(names) if initiator else Responder(securities.__contains__)
+        protocol, data, held = await _select(pipe, negotiation)
+        handshake = securities[protocol].handshake(initiator=initiator, peer=peer, muxers=muxers)
     secured = handshake.receive_data(data) if data else None
     while secured is None:
-        if out := handshake.bytes_to_send():
+        if out := held + handshake.bytes_to_send():
             await pipe.send(out)
+            held = b""
         secured = handshake.receive_data(await pipe.receive())
     if out := handshake.bytes_to_send():
         await pipe.send(out)
