@@ -32,6 +32,7 @@ import anyio
 from py_p2pstack import (
     DialError,
     Dht,
+    DhtConfig,
     Host,
     InvalidAddress,
     InvalidPeerId,
@@ -116,7 +117,7 @@ async def run_node(options: argparse.Namespace) -> int:
     identity = PrivateKey.from_seed(hashlib.sha256(options.key.encode()).digest()) if options.key else None
     async with (
         Host(listen=[f"/ip4/127.0.0.1/tcp/{options.port}"], identity=identity) as host,
-        Dht(host) as dht,
+        Dht(host, DhtConfig(auto_refresh=options.findnode is None)) as dht,
     ):
         host.set_stream_handler(HANDSHAKE, hello_handler(host))
         host.set_stream_handler(CHAT, on_chat)
@@ -124,7 +125,7 @@ async def run_node(options: argparse.Namespace) -> int:
         for bootstrap in options.bootstrap:
             await host.connect(bootstrap)
             await say_hello(host, bootstrap.peer_id)
-        if options.bootstrap:
+        if options.bootstrap and options.findnode is None:  # a bootstrap would meet the peer before we look for it
             await dht.bootstrap()
             say(f"bootstrapped: {len(dht.routing_table)} in the routing table")
         if options.findnode is None:

@@ -168,11 +168,9 @@ class Lookup(Generic[P]):
 
         At most alpha are waiting at any time, and no peer is returned twice.
         """
-        if self.ended is not None:
+        if self.stops():
             return []
-        if self._stop is not None and self._stop():
-            self.ended = EndReason.STOPPED
-        elif not self.heard and not self.waiting:
+        if not self.heard and not self.waiting:
             self.ended = EndReason.STARVED
         elif not self._converged and self._nearest_have_answered(self._config.beta):
             self._converged = True
@@ -192,6 +190,12 @@ class Lookup(Generic[P]):
         self.heard -= len(chosen)
         self.waiting += len(chosen)
         return [candidate.peer for candidate in chosen]
+
+    def stops(self) -> bool:
+        """Whether it is over, or the stop function says so now (which ends it). Ask between two answers if you like."""
+        if self.ended is None and self._stop is not None and self._stop():
+            self.ended = EndReason.STOPPED
+        return self.ended is not None
 
     def answered(self, peer: P, closer: Iterable[P]) -> list[P]:
         """Take in the answer of a waiting peer; returns those of `closer` not heard of before.

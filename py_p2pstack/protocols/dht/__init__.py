@@ -1,0 +1,28 @@
+"""The Kademlia DHT: who is nearest to a key, and where a peer is. Wire-exact with libp2p's `/kad/1.0.0`.
+
+codec       bytes ↔ Message
+handlers    what we answer, a pure function of the table and the address book
+messenger   one reused stream per peer
+queries     drives a kademlia.Lookup with at most α requests in flight, and tells of every step
+admission   who enters the routing table, who leaves it
+refresh     keeps the table filled: at the start, every ten minutes, and when it runs low
+server      inbound streams, bounded in number, time and size
+service     Dht, which is all an application needs
+"""
+
+from py_p2pstack.protocols.dht.config import DhtConfig as DhtConfig
+from py_p2pstack.protocols.dht.events import AddingPeer as AddingPeer
+from py_p2pstack.protocols.dht.events import DialingPeer as DialingPeer
+from py_p2pstack.protocols.dht.events import FinalPeer as FinalPeer
+from py_p2pstack.protocols.dht.events import LookupEnded as LookupEnded
+from py_p2pstack.protocols.dht.events import LookupEvent as LookupEvent
+from py_p2pstack.protocols.dht.events import LookupStarted as LookupStarted
+from py_p2pstack.protocols.dht.events import LookupUpdated as LookupUpdated
+from py_p2pstack.protocols.dht.events import PeerResponse as PeerResponse
+from py_p2pstack.protocols.dht.events import Provider as Provider
+from py_p2pstack.protocols.dht.events import QueryError as QueryError
+from py_p2pstack.protocols.dht.events import QueryEvent as QueryEvent
+from py_p2pstack.protocols.dht.events import SendingQuery as SendingQuery
+from py_p2pstack.protocols.dht.events import Value as Value
+from py_p2pstack.protocols.dht.events import watching as watching
+from py_p2pstack.protocols.dht.service import Dht as Dht

@@ -1,0 +1,238 @@
+"""DHT messages ↔ values, bounded before anything is walked.
+
+What we send fits the 16 KiB that rust-libp2p reads. What we read may be larger, but a large message made of many tiny
+elements costs far more memory parsed than as bytes (CVE-2026-86040), so the elements of large ones are counted first.
+Source: libp2p/specs kad-dht, "RPC messages".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from itertools import islice
+from typing import Protocol
+
+from google.protobuf.message import DecodeError
+
+from py_p2pstack.addresses import Multiaddr, PeerInfo, parse_bytes
+from py_p2pstack.errors import InvalidAddress, InvalidPeerId, RemoteProtocolError
+from py_p2pstack.identity import PeerId
+from py_p2pstack.wire import varint
+from py_p2pstack.wire.pb.dht_pb2 import Message as PbMessage
+from py_p2pstack.wire.pb.dht_pb2 import Record as PbRecord
+
+MAX_SENT = 16 * 1024  # rust-libp2p: DEFAULT_PACKET_SIZE
+MAX_KEY = 1024
+MAX_ADDRESSES = 64  # of one peer that we look at (go-libp2p's peerstore keeps as many)
+MAX_ELEMENTS = 8192  # fields in a message above MAX_SENT, which by its size alone cannot hold more than as many
+_PEER_FIELDS = (8, 9)
+
+
+class MessageType(IntEnum):
+    """What is asked, and what is answered."""
+
+    PUT_VALUE = 0
+    GET_VALUE = 1
+    ADD_PROVIDER = 2
+    GET_PROVIDERS = 3
+    FIND_NODE = 4
+    PING = 5
+
+
+class ConnectionType(IntEnum):
+    """What the sender knows about reaching a peer."""
+
+    NOT_CONNECTED = 0
+    CONNECTED = 1
+    CAN_CONNECT = 2
+    CANNOT_CONNECT = 3
+
+
+@dataclass(frozen=True, slots=True)
+class KadPeer:
+    """A peer as told in a message."""
+
+    info: PeerInfo
+    connection: ConnectionType = ConnectionType.NOT_CONNECTED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """A value under its key."""
+
+    key: bytes
+    value: bytes
+    time_received: str = ""
+    """When the sender got it, RFC 3339; "" if it does not tell."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """A request or an answer; absent fields are empty or None."""
+
+    type: MessageType
+    key: bytes = b""
+    record: Record | None = None
+    closer_peers: tuple[KadPeer, ...] = ()
+    provider_peers: tuple[KadPeer, ...] = ()
+    cluster_level: int = 0
+    """Coral's clusters, used by nobody; answers echo it."""
+
+
+def encode(message: Message) -> bytes:
+    """Return the bytes of a message, at most MAX_SENT if its record leaves room for that.
+
+    Peers that have many addresses lose the last of them first; peers that still find no room are left out from the end.
+    """
+    head = PbMessage(type=message.type.value, key=message.key, clusterLevelRaw=message.cluster_level)  # type: ignore[arg-type]
+    if message.record is not None:
+        record = message.record
+        head.record.CopyFrom(PbRecord(key=record.key, value=record.value, timeReceived=record.time_received))
+    parts = [head.SerializeToString()]
+    left = MAX_SENT - len(parts[0])
+    peers = [(b"\x42", peer) for peer in message.closer_peers] + [(b"\x4a", peer) for peer in message.provider_peers]
+    for index, (tag, peer) in enumerate(peers):
+        encoded = _encode_peer(peer, left // (len(peers) - index) - 4)  # 4: the tag and the length
+        if encoded:
+            parts += (tag, varint.encode(len(encoded)), encoded)  # protobuf messages concatenate to their merge
+            left -= 1 + len(parts[-2]) + len(encoded)
+    return b"".join(parts)
+
+
+def _encode_peer(peer: KadPeer, limit: int) -> bytes:
+    """One Peer in at most `limit` bytes; b"" if it has addresses and none fits."""
+    peer_id = peer.info.peer_id.to_bytes()
+    out = bytearray((0x0A, len(peer_id)))
+    out += peer_id
+    if peer.connection:
+        out += bytes((0x18, peer.connection))
+    bare = len(out)
+    for address in peer.info.addresses:
+        data = address.to_bytes()
+        field = b"\x12" + varint.encode(len(data)) + data
+        if len(out) + len(field) > limit:
+            break
+        out += field
+    if len(out) == bare and (peer.info.addresses or bare > limit):
+        return b""
+    return bytes(out)
+
+
+def decode(data: bytes, *, max_peers: int) -> Message:
+    """Read a message; of each list of peers the first `max_peers` are considered.
+
+    Peers without a valid id, and addresses that are malformed or lead to another peer, are left out.
+
+    Raises:
+        RemoteProtocolError: no protobuf, an unknown type, a key above MAX_KEY, more than MAX_ELEMENTS elements.
+    """
+    if len(data) > MAX_SENT:
+        _count_elements(data)
+    try:
+        message = PbMessage.FromString(data)
+        kind = MessageType(message.type)
+    except DecodeError as fault:
+        raise RemoteProtocolError(f"malformed DHT message: {fault}") from None
+    except ValueError:
+        raise RemoteProtocolError(f"unknown DHT message type {message.type}") from None
+    if len(message.key) > MAX_KEY:
+        raise RemoteProtocolError(f"a key of {len(message.key)} bytes; the limit is {MAX_KEY}")
+    record = None
+    if message.HasField("record"):
+        pb = message.record
+        record = Record(key=pb.key, value=pb.value, time_received=pb.timeReceived)
+    return Message(
+        type=kind,
+        key=message.key,
+        record=record,
+        closer_peers=_decode_peers(message.closerPeers, max_peers),
+        provider_peers=_decode_peers(message.providerPeers, max_peers),
+        cluster_level=message.clusterLevelRaw,
+    )
+
+
+class _PbPeer(Protocol):
+    """A generated Peer."""
+
+    id: bytes
+    connection: PbMessage.ConnectionType.ValueType
+
+    @property
+    def addrs(self) -> Sequence[bytes]: ...
+
+
+def _decode_peers(peers: Sequence[_PbPeer], limit: int) -> tuple[KadPeer, ...]:
+    decoded = []
+    for peer in islice(peers, limit):
+        try:
+            peer_id = PeerId(peer.id)
+        except InvalidPeerId:
+            continue
+        addresses = dict.fromkeys(_decode_addresses(peer.addrs, peer_id))
+        code = peer.connection
+        connection = ConnectionType(code) if 0 <= code <= 3 else ConnectionType.NOT_CONNECTED
+        decoded.append(KadPeer(PeerInfo(peer_id, tuple(addresses)), connection))
+    return tuple(decoded)
+
+
+def _decode_addresses(encoded: Sequence[bytes], peer_id: PeerId) -> list[Multiaddr]:
+    addresses = []
+    for data in islice(encoded, MAX_ADDRESSES):
+        try:
+            address = parse_bytes(data)
+        except InvalidAddress:
+            continue
+        named = address.peer_id()
+        if named is not None:
+            if named != peer_id:
+                continue
+            address = address.without_peer()
+            if not len(address):
+                continue
+        addresses.append(address)
+    return addresses
+
+
+def _count_elements(data: bytes) -> None:
+    """Count the fields of a message and of its peers; raises RemoteProtocolError above MAX_ELEMENTS, or for nonsense.
+
+    Stops at the bound: the work does not grow with the message.
+    """
+    count = 0
+    pending = [(0, len(data), True)]
+    while pending:
+        offset, end, top = pending.pop()
+        while offset < end:
+            count += 1
+            if count > MAX_ELEMENTS:
+                raise RemoteProtocolError(f"a DHT message of more than {MAX_ELEMENTS} elements")
+            tag, offset = _varint(data, offset)
+            wire_type = tag & 7
+            if wire_type == 0:
+                _, offset = _varint(data, offset)
+            elif wire_type == 2:
+                size, offset = _varint(data, offset)
+                if top and tag >> 3 in _PEER_FIELDS:
+                    pending.append((offset, min(offset + size, end), False))
+                offset += size
+            elif wire_type in (1, 5):
+                offset += 8 if wire_type == 1 else 4
+            else:
+                raise RemoteProtocolError("malformed DHT message: a group")
+        if offset > end:
+            raise RemoteProtocolError("malformed DHT message: truncated")
+
+
+def _varint(data: bytes, offset: int) -> tuple[int, int]:
+    """A protobuf varint: up to ten bytes, not necessarily minimal."""
+    value = 0
+    for shift in range(0, 70, 7):
+        if offset >= len(data):
+            break
+        byte = data[offset]
+        offset += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, offset
+    raise RemoteProtocolError("malformed DHT message: a truncated or endless varint")

@@ -1,0 +1,79 @@
+"""What a DHT server answers: a pure function of the request, the routing table and the address book."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from py_p2pstack.addresses import Multiaddr, PeerInfo
+from py_p2pstack.core.types import Connectedness
+from py_p2pstack.errors import InvalidPeerId, RemoteProtocolError
+from py_p2pstack.identity import PeerId
+from py_p2pstack.kademlia import RoutingTable, key_of
+from py_p2pstack.protocols.dht.codec import ConnectionType, KadPeer, Message, MessageType
+
+
+class Neighbourhood(Protocol):
+    """What the answers are made of, besides the routing table."""
+
+    def addresses(self, peer: PeerId) -> list[Multiaddr]:
+        """Where `peer` can be dialled; our own addresses for ourselves."""
+        ...
+
+    def connectedness(self, peer: PeerId) -> Connectedness: ...
+
+
+class Handlers:
+    """Answers requests. `now` and the sender come with each; nothing here waits."""
+
+    __slots__ = ("_k", "_local", "_neighbourhood", "_table")
+
+    def __init__(self, local: PeerId, table: RoutingTable[PeerId], neighbourhood: Neighbourhood, *, k: int) -> None:
+        self._local = local
+        self._table = table
+        self._neighbourhood = neighbourhood
+        self._k = k
+
+    def answer(self, request: Message, sender: PeerId, now: float) -> Message | None:
+        """The answer to a request; None if none is due.
+
+        Raises RemoteProtocolError for what we do not serve, and for a FIND_NODE without a key.
+        """
+        if request.type is MessageType.FIND_NODE:
+            return self._find_node(request, sender)
+        if request.type is MessageType.PING:
+            return Message(type=MessageType.PING, key=request.key, cluster_level=request.cluster_level)
+        raise RemoteProtocolError(f"{request.type.name} is not served here")
+
+    def _find_node(self, request: Message, sender: PeerId) -> Message:
+        """The k nearest of the table, neither us nor the sender among them.
+
+        But whom the key names exactly comes first if its addresses are known, even if it is us, the sender or no
+        server at all: that is how peers outside of routing tables are found (libp2p/specs kad-dht, FIND_NODE).
+        """
+        if not request.key:
+            raise RemoteProtocolError("FIND_NODE without a key")
+        # One more than k, because the sender is usually in the table.
+        nearest = self._table.nearest(key_of(request.key), self._k + 1)
+        peers = [peer for peer in nearest if peer not in (sender, self._local)][: self._k]
+        target = _peer_named(request.key)
+        if target is not None:
+            peers = [target, *(peer for peer in peers if peer != target)]
+        told = (self._tell(peer) for peer in peers)
+        return Message(
+            type=MessageType.FIND_NODE,
+            closer_peers=tuple(peer for peer in told if peer.info.addresses),
+            cluster_level=request.cluster_level,
+        )
+
+    def _tell(self, peer: PeerId) -> KadPeer:
+        connected = self._neighbourhood.connectedness(peer) is Connectedness.CONNECTED
+        info = PeerInfo(peer, tuple(self._neighbourhood.addresses(peer)))
+        return KadPeer(info, ConnectionType.CONNECTED if connected else ConnectionType.NOT_CONNECTED)
+
+
+def _peer_named(key: bytes) -> PeerId | None:
+    """The peer whose id the key is, if it is one."""
+    try:
+        return PeerId(key)
+    except InvalidPeerId:
+        return None

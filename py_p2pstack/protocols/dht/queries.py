@@ -1,0 +1,212 @@
+"""Drives one lookup: at most α requests in flight, every step told to whoever listens.
+
+The machine decides; a task that has its answer asks the machine for its next peer, so a lookup of fifty requests takes
+about ten tasks. The end of the lookup cancels what is still in flight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import anyio
+
+from py_p2pstack.addresses import PeerInfo, ip_group, is_public
+from py_p2pstack.errors import P2PError, ResourceLimitExceeded
+from py_p2pstack.identity import PeerId
+from py_p2pstack.kademlia import Lookup, LookupResult, crowded_out
+from py_p2pstack.protocols.dht.events import (
+    AddingPeer,
+    DialingPeer,
+    FinalPeer,
+    LookupEnded,
+    LookupStarted,
+    LookupUpdated,
+    OnEvent,
+    PeerResponse,
+    QueryError,
+    QueryEvent,
+    SendingQuery,
+    tell,
+)
+
+
+class Network(Protocol):
+    """What a lookup needs of the node that runs it."""
+
+    @property
+    def local_peer(self) -> PeerId: ...
+
+    def is_connected(self, peer: PeerId) -> bool: ...
+
+    async def dial(self, peer: PeerId) -> None:
+        """Connect. Raises P2PError."""
+        ...
+
+    async def find_node(self, peer: PeerId, key: bytes) -> Sequence[PeerInfo]:
+        """Ask one peer for the peers nearest to `key`. Raises P2PError."""
+        ...
+
+    def take_addresses(self, peer: PeerInfo) -> bool:
+        """Remember where a peer may be; returns whether it can be dialled (or is connected)."""
+        ...
+
+    def answered(self, peer: PeerId) -> None:
+        """The peer answered a lookup."""
+        ...
+
+    def failed(self, peer: PeerId) -> None:
+        """The peer did not."""
+        ...
+
+
+class Query:
+    """One lookup on its way."""
+
+    __slots__ = ("_key", "_listeners", "_max_per_group", "_network", "_start", "_tasks", "lookup", "query_id", "rtts",
+                 "seeds")  # fmt: skip
+
+    def __init__(
+        self,
+        query_id: int,
+        key: bytes,
+        seeds: Sequence[PeerId],
+        lookup: Lookup[PeerId],
+        network: Network,
+        listeners: list[OnEvent],
+        *,
+        max_per_group: int,
+    ) -> None:
+        self.query_id = query_id
+        self.seeds = tuple(seeds)
+        """Where it begins."""
+        self.rtts: dict[PeerId, float] = {}
+        """How long each peer took to answer."""
+        self._key = key
+        self.lookup = lookup
+        """What decides."""
+        self._network = network
+        self._listeners = listeners
+        self._max_per_group = max_per_group
+        self._start = anyio.current_time()
+
+    async def run(self) -> LookupResult[PeerId]:
+        """Run to the end. Cancelling ends the lookup and everything it has in flight."""
+        us = self._network.local_peer
+        if self._listeners:
+            self._tell(LookupStarted, node=us, key=self._key, seeds=self.seeds)
+            self._tell_changed(us, heard=self.seeds)
+        try:
+            async with anyio.create_task_group() as self._tasks:
+                first = self._advance(us)
+                if first is not None:
+                    self._tasks.start_soon(self._work, first)
+        finally:
+            self.lookup.cancel()
+            result = self.lookup.result()
+            if self._listeners:
+                self._tell(LookupEnded, reason=result.reason, peers=result.peers)
+        return result
+
+    def _advance(self, cause: PeerId) -> PeerId | None:
+        """Let the machine decide: start a task for each peer to ask but the first, which is returned to the caller."""
+        peers = self.lookup.next_queries()
+        if self.lookup.ended is not None:
+            self._tasks.cancel_scope.cancel()
+            return None
+        if self._listeners:
+            for peer in peers:
+                self._tell(LookupUpdated, cause=cause, source=self.lookup.referrer(peer), waiting=(peer,))
+        for peer in peers[1:]:
+            self._tasks.start_soon(self._work, peer)
+        return peers[0] if peers else None
+
+    async def _work(self, peer: PeerId) -> None:
+        """Ask one peer after another, as long as there are some."""
+        next_peer: PeerId | None = peer
+        while next_peer is not None:
+            peer = next_peer
+            try:
+                closer = await self._ask(peer)
+            except P2PError as fault:
+                self._take_failure(peer, fault)
+            else:
+                self._take_answer(peer, closer)
+            next_peer = self._advance(peer)
+
+    async def _ask(self, peer: PeerId) -> Sequence[PeerInfo]:
+        network = self._network
+        if not network.is_connected(peer):
+            if self._listeners:
+                self._tell_of(DialingPeer, peer)
+            await network.dial(peer)
+            if self.lookup.stops():  # this was the peer looked for: no need to ask it anything
+                self._tasks.cancel_scope.cancel()
+        if self._listeners:
+            self._tell_of(SendingQuery, peer)
+        start = anyio.current_time()
+        closer = await network.find_node(peer, self._key)
+        rtt = self.rtts[peer] = anyio.current_time() - start
+        if self._listeners:
+            self._tell_of(PeerResponse, peer, closer=tuple(closer), rtt=rtt)
+        return closer
+
+    def _take_failure(self, peer: PeerId, fault: P2PError) -> None:
+        if not isinstance(fault, ResourceLimitExceeded):  # a limit of ours says nothing about the peer
+            self._network.failed(peer)
+        self.lookup.failed(peer)
+        if self._listeners:
+            self._tell(QueryError, peer=peer, reason=str(fault) or type(fault).__name__)
+            self._tell_changed(peer, unreachable=(peer,))
+
+    def _take_answer(self, peer: PeerId, closer: Sequence[PeerInfo]) -> None:
+        network, us = self._network, self._network.local_peer
+        network.answered(peer)
+        usable = [info for info in self._diverse(closer) if info.peer_id != us and network.take_addresses(info)]
+        heard = self.lookup.answered(peer, [info.peer_id for info in usable])
+        if self._listeners:
+            for each in heard:
+                self._tell_of(AddingPeer, each)
+            self._tell_changed(peer, heard=heard, queried=(peer,))
+
+    def _diverse(self, closer: Sequence[PeerInfo]) -> list[PeerInfo]:
+        """Without the peers of an IP group that fills more than its share of one answer."""
+        crowd = crowded_out([ip_groups(info) for info in closer], self._max_per_group)
+        return [info for index, info in enumerate(closer) if index not in crowd]
+
+    # --- telling ----------------------------------------------------------------------------------
+
+    def _tell(self, kind: type[QueryEvent], **details: object) -> None:
+        tell(self._listeners, kind(query_id=self.query_id, at=anyio.current_time() - self._start, **details))
+
+    def _tell_of(self, kind: type[QueryEvent], peer: PeerId, **details: object) -> None:
+        self._tell(kind, peer=peer, distance=self.lookup.distance(peer), **details)
+
+    def _tell_changed(
+        self,
+        cause: PeerId,
+        *,
+        heard: Sequence[PeerId] = (),
+        queried: Sequence[PeerId] = (),
+        unreachable: Sequence[PeerId] = (),
+    ) -> None:
+        source = self.lookup.referrer(heard[0]) if heard else cause
+        self._tell(
+            LookupUpdated,
+            cause=cause,
+            source=source,
+            heard=tuple(heard),
+            queried=tuple(queried),
+            unreachable=tuple(unreachable),
+        )
+
+    def final(self, peers: Sequence[PeerId]) -> None:
+        """Tell who the outcome is."""
+        if self._listeners:
+            for peer in peers:
+                self._tell_of(FinalPeer, peer)
+
+
+def ip_groups(info: PeerInfo) -> set[str]:
+    """The IP groups of a peer's public addresses; loopback and private ones belong to none."""
+    return {group for address in info.addresses if is_public(address) and (group := ip_group(address)) is not None}
