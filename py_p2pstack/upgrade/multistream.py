@@ -185,5 +185,5 @@ class LazyReply:
         if cut is None:  # at most two tokens, each bounded
             return False
         if cut[0] == NOT_AVAILABLE:
-            raise NegotiationError(f"the peer speaks {self._protocol} no longer", protocols=(self._protocol,))
+            raise NegotiationError(f"the peer does not speak {self._protocol}", protocols=(self._protocol,))
         raise NegotiationError(f"{self._protocol} was proposed, {cut[0][:80]!r} answered")
