@@ -47,7 +47,7 @@ def _is_useful(ip: str) -> bool:
 
 
 def _all_addresses() -> list[str]:
-    import psutil  # type: ignore[import-untyped]  # slow; only who listens everywhere needs it
+    import psutil  # slow; only who listens everywhere needs it
 
     return [
         entry.address.partition("%")[0]

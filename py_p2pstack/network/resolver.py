@@ -8,7 +8,7 @@ dropped. Source: multiformats/multiaddr, DNSADDR; go-multiaddr-dns.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -172,11 +172,12 @@ class _Run:
                 answers[index] = await self._listed(address, name, rest)
             else:
                 versions = {"dns4": (4,), "dns6": (6,)}.get(kind, (4, 6))
-                answers[index] = [
-                    Multiaddr.parse(f"/ip{version}/{ip}{rest}")
+                texts = [
+                    f"/ip{version}/{ip}{rest}"
                     for version in versions
                     for ip in await self._addresses(address, name, version)
                 ]
+                answers[index] = _parse_valid(texts)
 
     async def _addresses(self, address: Multiaddr, name: str, version: int) -> Sequence[str]:
         if not self._may_ask(address):
@@ -196,17 +197,10 @@ class _Run:
         except ResolutionError as fault:
             self.faults.append(fault)
             return []
-        listed = []
-        for text in texts[: self._config.max_results]:
-            if not text.startswith(_PREFIX):
-                continue
-            try:
-                found = Multiaddr.parse(text.removeprefix(_PREFIX))
-            except InvalidAddress:
-                continue
-            if str(found).endswith(rest):  # rest begins with a slash: whole protocols are compared
-                listed.append(found)
-        return listed
+        listed = _parse_valid(
+            text.removeprefix(_PREFIX) for text in texts[: self._config.max_results] if text.startswith(_PREFIX)
+        )
+        return [found for found in listed if str(found).endswith(rest)]  # rest begins with a slash: whole protocols
 
     def _may_ask(self, address: Multiaddr) -> bool:
         if self._lookups >= self._config.max_lookups:
@@ -214,3 +208,14 @@ class _Run:
             return False
         self._lookups += 1
         return True
+
+
+def _parse_valid(texts: Iterable[str]) -> list[Multiaddr]:
+    """The addresses among the texts."""
+    parsed = []
+    for text in texts:
+        try:
+            parsed.append(Multiaddr.parse(text))
+        except InvalidAddress:
+            continue
+    return parsed
