@@ -39,10 +39,13 @@ _NA = _encode(NOT_AVAILABLE)
 
 def _next_token(buffer: bytes) -> tuple[str, bytes] | None:
     """Cut the first token off: (token, rest), or None while it is not whole."""
-    prefix = varint.decode(buffer[:10])
-    if prefix is None:
-        return None
-    size, start = prefix
+    if buffer and buffer[0] < 0x80:  # nearly always
+        size, start = buffer[0], 1
+    else:
+        prefix = varint.decode(buffer[:10])
+        if prefix is None:
+            return None
+        size, start = prefix
     if size > MAX_TOKEN:
         raise MessageTooLarge(f"a multistream token of {size} bytes; the limit is {MAX_TOKEN}")
     end = start + size
