@@ -60,8 +60,7 @@ def measure(works: tuple[Work, ...], names: list[str], repetitions: int) -> Figu
                     except CommandFailed as fault:
                         print(f"{name}, {work.name}: {fault}", file=sys.stderr)
             print(
-                f"  {work.name}: "
-                + ", ".join(f"{k} {show(median(v))}" for k, v in figures[work.name].items()),
+                f"  {work.name}: " + ", ".join(f"{k} {show(median(v))}" for k, v in figures[work.name].items()),
                 flush=True,
             )
     return figures
@@ -92,15 +91,12 @@ def table(works: tuple[Work, ...], figures: Figures, names: list[str]) -> str:
             bars.append(f"≤ {work.at_most:g}{'' if medians['ours'] <= work.at_most else ' MISSED'}")
         go = ""
         if "go" in medians and "ours" in medians:
-            go = show(
-                medians["go"] / medians["ours"] if work.less_is_better else medians["ours"] / medians["go"]
-            )
+            go = show(medians["go"] / medians["ours"] if work.less_is_better else medians["ours"] / medians["go"])
         cells = [show(medians[column]) if column in medians else "" for column in columns]
         rows.append([work.name, work.unit, *cells, go, "; ".join(bars)])
     widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
     lines = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
-        for row in rows
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
     ]
     lines.insert(1, "| " + " | ".join("-" * width for width in widths) + " |")
     return "\n".join(lines)
@@ -109,19 +105,11 @@ def table(works: tuple[Work, ...], figures: Figures, names: list[str]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("-n", "--repetitions", type=int, default=5, help="rounds of each work (default 5)")
-    parser.add_argument(
-        "-w", "--work", action="append", help="only works whose name contains this; may be repeated"
-    )
-    parser.add_argument(
-        "-i", "--implementation", action="append", choices=list(IMPLEMENTATIONS), help="only these"
-    )
+    parser.add_argument("-w", "--work", action="append", help="only works whose name contains this; may be repeated")
+    parser.add_argument("-i", "--implementation", action="append", choices=list(IMPLEMENTATIONS), help="only these")
     options = parser.parse_args()
-    works = tuple(
-        work for work in WORKS if not options.work or any(part in work.name for part in options.work)
-    )
-    names = options.implementation or [
-        name for name in IMPLEMENTATIONS if "uvloop" not in name or has_uvloop()
-    ]
+    works = tuple(work for work in WORKS if not options.work or any(part in work.name for part in options.work))
+    names = options.implementation or [name for name in IMPLEMENTATIONS if "uvloop" not in name or has_uvloop()]
     figures = measure(works, names, options.repetitions)
     result = table(works, figures, names)
     print(

@@ -60,9 +60,7 @@ def streams(concurrency: int) -> Callable[[Pair], float]:
     """Streams per second: open, one byte there and back, close."""
 
     def run(pair: Pair) -> float:
-        result = pair.dialer.call(
-            "bench_streams", peer=pair.listener.id, seconds=1.0, concurrency=concurrency
-        )
+        result = pair.dialer.call("bench_streams", peer=pair.listener.id, seconds=1.0, concurrency=concurrency)
         return float(result["count"]) / result["seconds"]
 
     return run
@@ -95,9 +93,7 @@ def ping_under_load(pair: Pair) -> float:
 def import_cpu(_: Pair) -> float:
     """CPU seconds of `import py_p2pstack`, beyond those of starting the interpreter."""
     code = "import time; start = time.process_time(); import py_p2pstack; print(time.process_time() - start)"
-    return float(
-        subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, text=True).stdout
-    )
+    return float(subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, text=True).stdout)
 
 
 def idle_host(_: Pair) -> float:
@@ -133,7 +129,5 @@ WORKS = (
     Work(name="ping under bulk, p99", unit="ms", run=ping_under_load, less_is_better=True, at_most=3),
     Work(name="import", unit="CPU s", run=import_cpu, less_is_better=True, at_most=0.15, alone=True),
     Work(name="idle host", unit="MiB", run=idle_host, less_is_better=True, at_most=40, alone=True),
-    Work(
-        name="idle connection", unit="KiB", run=idle_connection, less_is_better=True, at_most=30, alone=True
-    ),
+    Work(name="idle connection", unit="KiB", run=idle_connection, less_is_better=True, at_most=30, alone=True),
 )

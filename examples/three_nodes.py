@@ -30,9 +30,9 @@ from contextlib import contextmanager
 import anyio
 
 from py_p2pstack import (
-    DialError,
     Dht,
     DhtConfig,
+    DialError,
     Host,
     InvalidAddress,
     InvalidPeerId,

@@ -35,9 +35,7 @@ class SwarmConnection:
         "scope",
     )
 
-    def __init__(
-        self, swarm: Swarm, muxed: MuxedConnection, scope: ConnectionScope, opened_at: float
-    ) -> None:
+    def __init__(self, swarm: Swarm, muxed: MuxedConnection, scope: ConnectionScope, opened_at: float) -> None:
         self._swarm = swarm
         self._muxed = muxed
         self._streams: set[SwarmStream] = set()
@@ -159,9 +157,7 @@ class SwarmConnection:
         except TimeoutError:
             raise OperationTimeout(f"no agreement on a protocol within {timeout:g} s") from None
         except anyio.EndOfStream:
-            raise NegotiationError(
-                "the peer ended the stream inside the negotiation", protocols=protocols
-            ) from None
+            raise NegotiationError("the peer ended the stream inside the negotiation", protocols=protocols) from None
         except RemoteProtocolError:
             stream.reset(StreamCode.PROTOCOL_NEGOTIATION_FAILED)
             raise

@@ -101,9 +101,7 @@ class Router:
             if out := responder.bytes_to_send():
                 await muxed.send(out)
         out = responder.bytes_to_send()
-        if (
-            not responder.unread
-        ):  # the peer waits for our word; otherwise it rides with the handler's first answer
+        if not responder.unread:  # the peer waits for our word; otherwise it rides with the handler's first answer
             await muxed.send(out)
             out = b""
         stream.agree(protocol, prefix=out, unread=responder.unread)

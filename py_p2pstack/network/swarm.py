@@ -299,9 +299,7 @@ class Swarm:
 
     # --- streams ----------------------------------------------------------------------------------
 
-    async def new_stream(
-        self, peer: PeerId, protocols: Sequence[ProtocolId], *, dial: bool = True
-    ) -> SwarmStream:
+    async def new_stream(self, peer: PeerId, protocols: Sequence[ProtocolId], *, dial: bool = True) -> SwarmStream:
         """Open a stream to `peer` for the first of `protocols` it speaks, dialling first unless `dial` is False.
 
         Raises NotConnected, DialError, NegotiationError, ConnectionClosed, ResourceLimitExceeded, OperationTimeout.

@@ -78,9 +78,7 @@ class PingService:
                 except TimeoutError:
                     raise OperationTimeout(f"no pong from {peer} within {self._timeout:g} s") from None
                 except anyio.IncompleteRead:
-                    raise RemoteProtocolError(
-                        "the peer closed the stream instead of answering the ping"
-                    ) from None
+                    raise RemoteProtocolError("the peer closed the stream instead of answering the ping") from None
                 if answer != data:
                     raise RemoteProtocolError("the peer answered a ping with other bytes")
                 rtt = anyio.current_time() - start

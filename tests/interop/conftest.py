@@ -56,7 +56,11 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if marker is not None and (report.when == "call" or report.outcome == "skipped" or report.failed):
         params = getattr(item, "callspec").params  # noqa: B009 - only parametrized items carry it
         item.config.stash[MATRIX].record(
-            marker.args[0], params["other"], params.get("direction", ""), report.outcome, params.get("key_type", "")
+            marker.args[0],
+            params["other"],
+            params.get("direction", ""),
+            report.outcome,
+            params.get("key_type", ""),
         )
     return report  # type: ignore[return-value]  # what a wrapper hook hands on
 

@@ -49,7 +49,10 @@ class Matrix:
 
     def table(self) -> str:
         """The matrix as a Markdown table."""
-        head = ["", *(f"{self._names.get(language, language)}, {direction}" for language, direction in COLUMNS)]
+        head = [
+            "",
+            *(f"{self._names.get(language, language)}, {direction}" for language, direction in COLUMNS),
+        ]
         rows = [[row, *(self._cell(row, column) for column in COLUMNS)] for row in self._cells]
         lines = ["| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *rows]]
         return "\n".join(lines)

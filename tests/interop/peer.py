@@ -40,7 +40,11 @@ def command_of(language: str) -> list[str]:
     script = PEERS / language / "build.sh"
     environment = os.environ | {"PYTHON": sys.executable}
     done = subprocess.run(
-        ["sh", str(script), str(cache_directory())], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ["sh", str(script), str(cache_directory())],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     if done.returncode == MISSING_TOOLCHAIN:
         raise PeerMissing(done.stderr.strip().splitlines()[-1])
@@ -110,7 +114,9 @@ class Peer:
         try:
             return self.start(command, **arguments).result(CALL_TIMEOUT)
         except (TimeoutError, BrokenPipeError) as fault:
-            raise CommandFailed(f"{self.language} {command}: {fault!r}; stderr: {''.join(self._errors)[-1500:]}") from None
+            raise CommandFailed(
+                f"{self.language} {command}: {fault!r}; stderr: {''.join(self._errors)[-1500:]}"
+            ) from None
 
     def _read(self) -> None:
         assert self._process.stdout is not None

@@ -61,9 +61,11 @@ def test_we_find_a_stranger_through_their_server(network: Network) -> None:
 
 @pytest.mark.row("DHT: their lookup through our server")
 def test_they_find_a_stranger_through_our_server(network: Network, other: str) -> None:
-    with start("ours", "--dht", "server") as hub, start("ours", "--dht", "server") as stranger, start(
-        other, "--dht", "server"
-    ) as seeker:
+    with (
+        start("ours", "--dht", "server") as hub,
+        start("ours", "--dht", "server") as stranger,
+        start(other, "--dht", "server") as seeker,
+    ):
         stranger.call("connect", addr=hub.address)
         stranger.call("bootstrap")
         seeker.call("connect", addr=hub.address)

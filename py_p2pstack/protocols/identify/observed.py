@@ -20,9 +20,7 @@ _IPV6_OBSERVER_BITS = 56
 class ObservedAddresses:
     """Collects observations and tells the believed ones."""
 
-    def __init__(
-        self, *, threshold: int = ACTIVATION_THRESHOLD, max_observations: int = MAX_OBSERVATIONS
-    ) -> None:
+    def __init__(self, *, threshold: int = ACTIVATION_THRESHOLD, max_observations: int = MAX_OBSERVATIONS) -> None:
         self._threshold = threshold
         self._max = max_observations
         self._by_connection: OrderedDict[Hashable, tuple[Multiaddr, Multiaddr, str]] = OrderedDict()
@@ -56,9 +54,7 @@ class ObservedAddresses:
             observers[local, observed].add(group)
         taken: Counter[Multiaddr] = Counter()
         result: dict[Multiaddr, None] = {}
-        for (local, observed), groups in sorted(
-            observers.items(), key=lambda item: (-len(item[1]), str(item[0][1]))
-        ):
+        for (local, observed), groups in sorted(observers.items(), key=lambda item: (-len(item[1]), str(item[0][1]))):
             if len(groups) >= self._threshold and taken[local] < MAX_PER_LOCAL_ADDRESS:
                 taken[local] += 1
                 result[observed] = None

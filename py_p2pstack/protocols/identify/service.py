@@ -102,9 +102,7 @@ class IdentifyService:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             self._tasks = await stack.enter_async_context(OwnTasks())
-            changes = stack.enter_context(
-                self._host.events.subscribe(LocalAddressesUpdated, LocalProtocolsUpdated)
-            )
+            changes = stack.enter_context(self._host.events.subscribe(LocalAddressesUpdated, LocalProtocolsUpdated))
             self._tasks.start_soon(self._push_changes, changes)
             self._host.network.notify(self)
             stack.callback(self._host.network.stop_notify, self)
@@ -214,10 +212,7 @@ class IdentifyService:
 
     def _observe(self, connection: Connection, observed: Multiaddr) -> None:
         info = connection.info
-        if (
-            info.direction is Direction.OUTBOUND
-            and info.local_address not in self._host.network.listen_addresses()
-        ):
+        if info.direction is Direction.OUTBOUND and info.local_address not in self._host.network.listen_addresses():
             return  # the port we dialled from is nobody's business
         before = self._observed.believed()
         self._observed.record(connection, info.local_address, info.remote_address, observed)
@@ -265,9 +260,7 @@ class IdentifyService:
 
     # --- pushing ----------------------------------------------------------------------------------
 
-    async def _push_changes(
-        self, changes: Subscription[LocalAddressesUpdated | LocalProtocolsUpdated]
-    ) -> None:
+    async def _push_changes(self, changes: Subscription[LocalAddressesUpdated | LocalProtocolsUpdated]) -> None:
         """Tell every peer that takes pushes whenever our addresses or protocols change."""
         limiter = anyio.CapacityLimiter(self._config.max_concurrent_pushes)
         async for _ in changes:

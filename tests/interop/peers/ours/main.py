@@ -40,7 +40,15 @@ async def answer(peer: Peer, request: dict[str, Any]) -> None:
             request["peer_id"] = request.pop("peer")
         with anyio.fail_after(60):
             reply |= {"ok": True, "result": await command(peer, **request) or {}}
-    except (P2PError, OSError, TypeError, KeyError, ValueError, anyio.EndOfStream, anyio.IncompleteRead) as fault:
+    except (
+        P2PError,
+        OSError,
+        TypeError,
+        KeyError,
+        ValueError,
+        anyio.EndOfStream,
+        anyio.IncompleteRead,
+    ) as fault:
         reply |= {"ok": False, "error": " ".join(f"{type(fault).__name__}: {fault}".split())}
     emit(reply)
 
@@ -48,7 +56,10 @@ async def answer(peer: Peer, request: dict[str, Any]) -> None:
 async def serve(options: argparse.Namespace) -> None:
     identity = PrivateKey.generate(KeyType[options.key_type.upper()])
     config = HostConfig(resources=ResourceLimits.unlimited())
-    async with Host(listen=options.listen, identity=identity, config=config) as host, anyio.create_task_group() as tasks:
+    async with (
+        Host(listen=options.listen, identity=identity, config=config) as host,
+        anyio.create_task_group() as tasks,
+    ):
         handlers = Handlers(host)
         tasks.start_soon(handlers.watch, host)
         dht = None

@@ -1,0 +1,84 @@
+"""Claims about the pool of handler tasks."""
+
+from __future__ import annotations
+
+import logging
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from py_p2pstack.network.workers import WorkerPool
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_an_idle_task_takes_the_next_job() -> None:
+    seen: list[int] = []
+
+    async def job(_: int) -> None:
+        seen.append(anyio.get_current_task().id)
+
+    async with anyio.create_task_group() as tasks:
+        pool = WorkerPool(tasks, max_idle=4)
+        for number in range(10):
+            pool.run(job, number)
+            await anyio.wait_all_tasks_blocked()
+            assert (pool.idle, pool.running) == (1, 0)
+        tasks.cancel_scope.cancel()
+    assert len(seen) == 10
+    assert len(set(seen)) == 1
+
+
+async def test_no_more_tasks_idle_than_allowed() -> None:
+    async def job(_: int) -> None:
+        await anyio.lowlevel.checkpoint()
+
+    async with anyio.create_task_group() as tasks:
+        pool = WorkerPool(tasks, max_idle=3)
+        for number in range(50):
+            pool.run(job, number)
+        assert pool.idle == 0
+        await anyio.wait_all_tasks_blocked()
+        assert pool.idle == 3
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_failing_job_is_logged_and_its_task_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    done: list[int] = []
+
+    async def job(number: int) -> None:
+        if number == 0:
+            raise ZeroDivisionError
+        done.append(number)
+
+    async with anyio.create_task_group() as tasks:
+        pool = WorkerPool(tasks, max_idle=1)
+        with caplog.at_level(logging.ERROR, logger="py_p2pstack.network.workers"):
+            for number in range(3):
+                pool.run(job, number)
+                await anyio.wait_all_tasks_blocked()
+        tasks.cancel_scope.cancel()
+    assert done == [1, 2]
+    assert "ZeroDivisionError" in caplog.text
+
+
+async def test_a_job_given_to_a_task_that_just_fell_idle_is_not_lost() -> None:
+    order: list[str] = []
+
+    async with anyio.create_task_group() as tasks:
+        pool = WorkerPool(tasks, max_idle=1)
+
+        async def second(_: object) -> None:
+            order.append("second")
+
+        async def first(_: object) -> None:
+            order.append("first")
+
+        pool.run(first, None)
+        await anyio.wait_all_tasks_blocked()
+        pool.run(second, None)
+        pool.run(first, None)
+        await anyio.wait_all_tasks_blocked()
+        tasks.cancel_scope.cancel()
+    assert sorted(order) == ["first", "first", "second"]
