@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -141,7 +142,7 @@ def test_another_process_with_other_addresses_and_hashes_runs_the_same(backend: 
             capture_output=True,
             text=True,
             check=True,
-            env={"PYTHONHASHSEED": junk, "PYTHONPATH": ":".join(sys.path)},
+            env={**os.environ, "PYTHONHASHSEED": junk, "PYTHONPATH": os.pathsep.join(sys.path)},
         )
         assert there.stdout.strip() == str(here)
 
