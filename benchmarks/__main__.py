@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections import defaultdict
 from contextlib import ExitStack
+from importlib.util import find_spec
 from statistics import median
 
 from benchmarks.works import WORKS, Bar, Pair, Work
@@ -23,11 +24,7 @@ Figures = dict[str, dict[str, list[float]]]
 
 def has_uvloop() -> bool:
     """Whether the optional event loop is installed."""
-    try:
-        import uvloop  # noqa: F401
-    except ImportError:
-        return False
-    return True
+    return find_spec("uvloop") is not None
 
 
 def connect(stack: ExitStack, name: str) -> Pair | None:
@@ -112,9 +109,7 @@ def main() -> int:
     names = options.implementation or [name for name in IMPLEMENTATIONS if "uvloop" not in name or has_uvloop()]
     figures = measure(works, names, options.repetitions)
     result = table(works, figures, names)
-    print(
-        f"\nMedians of {options.repetitions}; two processes each, loopback; in `bars`, more than the bar is better.\n\n{result}"
-    )
+    print(f"\nMedians of {options.repetitions}; two processes each; in `bars`, more is better.\n\n{result}")
     return int("MISSED" in result)
 
 

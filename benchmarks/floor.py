@@ -76,7 +76,7 @@ def measure(seconds: float) -> float:
         port = receiver.stdout.readline().strip()
         subprocess.run([*command, "send", port, str(seconds)], check=True)
         result = json.loads(receiver.stdout.readline())
-    return float(result["bytes"]) / result["seconds"] / (1 << 20)
+    return float(result["bytes"]) / float(result["seconds"]) / (1 << 20)
 
 
 if __name__ == "__main__":

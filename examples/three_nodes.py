@@ -1,8 +1,8 @@
 """Three nodes that find each other: bootstrap, find a node, talk to it.
 
-Without flags it runs the whole demo: three processes on loopback TCP. Node 1 listens. Node 2 bootstraps to node 1. Node 3
-bootstraps to node 1, knows nothing of node 2 but its peer id, finds it with an iterative FIND_NODE, prints every step,
-and then exchanges a message with it. The exit code is 0 only if all of that happened.
+Without flags it runs the whole demo: three processes on loopback TCP. Node 1 listens. Node 2 bootstraps to node 1.
+Node 3 bootstraps to node 1, knows nothing of node 2 but its peer id, finds it with an iterative FIND_NODE, prints
+every step, and then exchanges a message with it. The exit code is 0 only if all of that happened.
 
 With flags it runs one node, until Ctrl-C or until what was asked with --findnode is done:
 

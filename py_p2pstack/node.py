@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-
-import anyio
 
 from py_p2pstack.addresses import Multiaddr
 from py_p2pstack.core.peerstore import Peerstore
@@ -75,7 +72,6 @@ class Host(BasicHost):
         resolver: Resolver | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
-        rng: random.Random | None = None,
     ) -> None:
         """Build a host; nothing happens until it is entered.
 
@@ -88,7 +84,7 @@ class Host(BasicHost):
             peerstore: what is known of peers; kept in memory by default.
             gater: who may connect; everybody by default.
             resolver: how names in addresses are resolved; DNS by default.
-            clock, wall_clock, rng: time and chance, injected for tests and simulations.
+            clock, wall_clock: monotonic and calendar time in seconds, injected for tests and simulations.
 
         Raises:
             InvalidAddress: an address is malformed.

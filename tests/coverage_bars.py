@@ -1,4 +1,4 @@
-"""Hold the coverage of what decides: at least 95 % of the lines of machines and codecs, read from the last run's data."""
+"""Hold the coverage of what decides: at least 95 % of the lines of machines and codecs, in the last run."""
 
 from __future__ import annotations
 

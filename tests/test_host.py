@@ -103,9 +103,8 @@ async def test_a_protocol_nobody_serves_is_refused_and_the_connection_lives() ->
 async def test_the_first_protocol_in_common_is_chosen() -> None:
     async with memory_hosts(2) as (alice, bob):
         alice.set_stream_handler(ECHO, echo)
-        async with await bob.connect(alice.peer_info) or await bob.new_stream(
-            alice.id, ["/echo/2.0.0", ECHO]
-        ) as stream:
+        await bob.connect(alice.peer_info)
+        async with await bob.new_stream(alice.id, ["/echo/2.0.0", ECHO]) as stream:
             assert stream.protocol == ECHO
 
 

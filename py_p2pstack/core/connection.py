@@ -1,4 +1,4 @@
-"""A connection as the swarm keeps it: a muxed connection that was admitted, with its streams and its place in the books."""
+"""A connection as the swarm keeps it: a muxed connection that was admitted, with its streams."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class ByteStream(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """End the stream: half-close if all of the peer's bytes were read or may still come and be dropped, never blocking."""
+        """End the stream without waiting: close our side; what the peer still sends is dropped."""
         ...
 
 
@@ -85,7 +85,7 @@ class MuxedConnection(Protocol):
     def closed(self) -> bool: ...
 
     async def open_stream(self) -> MuxedStream:
-        """Open a stream without a round trip. Raises ConnectionClosed or ResourceLimitExceeded (too many unacknowledged)."""
+        """Open a stream without a round trip; waits while too many are unacknowledged. Raises ConnectionClosed."""
         ...
 
     async def serve(self, handler: Callable[[MuxedStream], bool]) -> None:

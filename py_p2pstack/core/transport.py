@@ -98,7 +98,7 @@ A = TypeVar("A", bound=Admission)
 
 
 class InboundGate(Protocol[A]):
-    """What a listener asks, synchronously, before it spends anything on an arriving connection, and whom it hands it to."""
+    """What a listener asks before it spends anything on an arriving connection, and whom it hands it to."""
 
     def admit(self, local: Multiaddr, remote: Multiaddr) -> A:
         """Reserve a place. Raises Gated or ResourceLimitExceeded."""

@@ -1,4 +1,4 @@
-"""One dial per peer at a time: whoever asks meanwhile waits for the same one, and it ends when nobody waits any more."""
+"""One dial per peer at a time: whoever asks meanwhile waits for the same one; it ends when nobody waits."""
 
 from __future__ import annotations
 

@@ -340,5 +340,5 @@ class Swarm:
             call: Callable[[object], None] = getattr(notifiee, what)
             try:
                 call(subject)
-            except Exception:  # noqa: BLE001 - a notifiee's fault stays its own
+            except Exception:  # a notifiee's fault stays its own
                 logger.exception("notifiee %r failed in %s", notifiee, what)

@@ -62,7 +62,7 @@ class WorkerPool:
             self.running += 1
             try:
                 await function(argument)
-            except Exception:  # noqa: BLE001 - the boundary that keeps one handler's fault from all others
+            except Exception:  # the boundary that keeps one handler's fault from all others
                 logger.exception("handler for %r failed", argument)
             finally:
                 self.running -= 1

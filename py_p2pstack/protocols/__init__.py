@@ -1,1 +1,1 @@
-"""Stream handlers, equals and strangers to each other: what one needs of another it declares as a Protocol of its own."""
+"""Stream handlers, equals and strangers: what one needs of another it declares as a Protocol of its own."""

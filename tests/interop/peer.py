@@ -42,8 +42,7 @@ def command_of(language: str) -> list[str]:
     done = subprocess.run(
         ["sh", str(script), str(cache_directory())],
         env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
     )
     if done.returncode == MISSING_TOOLCHAIN:

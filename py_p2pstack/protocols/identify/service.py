@@ -24,7 +24,7 @@ from py_p2pstack.core.notifications import (
 )
 from py_p2pstack.core.peerstore import CONNECTED_TTL, RECENTLY_CONNECTED_TTL, TEMPORARY_TTL, Peerstore
 from py_p2pstack.core.stream import Stream
-from py_p2pstack.core.types import Connectedness, Direction, ProtocolId
+from py_p2pstack.core.types import Connectedness, Direction
 from py_p2pstack.errors import InvalidKey, P2PError, RecordError, RemoteProtocolError
 from py_p2pstack.events import EventBus, Subscription
 from py_p2pstack.identity import Envelope, PeerId, PeerRecord, PrivateKey, PublicKey

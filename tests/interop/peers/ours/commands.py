@@ -10,6 +10,7 @@ from contextlib import aclosing
 from typing import Any
 
 import anyio
+import psutil
 from anyio.abc import TaskGroup, TaskStatus
 from handlers import AWAIT_RESET, ECHO, RESET, SINK, Handlers
 
@@ -230,8 +231,7 @@ async def _keep_connected(addr: str, *, task_status: TaskStatus[None]) -> None:
 
 async def stats(peer: Peer) -> Result:
     usage = resource.getrusage(resource.RUSAGE_SELF)
-    with open("/proc/self/statm", encoding="ascii") as file:
-        rss = int(file.read().split()[1]) * resource.getpagesize() // 1024
+    rss = psutil.Process().memory_info().rss // 1024
     connections = len(peer.host.network.conns())
     return {"rss_kib": rss, "cpu_seconds": usage.ru_utime + usage.ru_stime, "connections": connections}
 
