@@ -1,9 +1,10 @@
 """The session: drives a muxer machine over a raw connection, one task reading, one writing, and lets streams wait.
 
-Measured rules behind it (docs/performance.md): the buffers for reading and sealing are shared by all sessions of a thread, since
-nothing awaits while they are in use; an idle session holds none. The writer pulls records from the machine. One small
-write may go out inline, past the writer, after each batch read or written: a lone request leaves at once, a burst
-still gathers. A sender that waits is woken once, when its own bytes are out.
+Measured rules behind it (docs/performance.md): the buffers for reading and sealing are shared by all sessions of a
+thread, since nothing awaits while they are in use; an idle session holds none. The writer pulls records from the
+machine. One small write may go out inline, past the writer, after each batch read or written: a lone request leaves at
+once, a burst still gathers. What is sent in the turn that follows a read goes out with one call behind it. A sender
+that waits is woken once, when its own bytes are out.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from copy import copy
 from functools import partial
 
 import anyio
@@ -21,7 +23,7 @@ from py_p2pstack.core.muxer import ConnectionInfo, MuxedStream
 from py_p2pstack.core.security import RecordLayer
 from py_p2pstack.core.transport import RawConnection
 from py_p2pstack.core.types import Buffer, Direction
-from py_p2pstack.errors import ConnectionClosed, P2PError, RemoteProtocolError, StreamClosed
+from py_p2pstack.errors import ConnectionClosed, P2PError, RemoteProtocolError, ResourceLimitExceeded, StreamClosed
 from py_p2pstack.muxers.yamux.config import YamuxConfig
 from py_p2pstack.muxers.yamux.machine import Event, StreamEnded, StreamOpened, StreamReadable, YamuxMachine
 from py_p2pstack.muxers.yamux.stream_state import StreamState
@@ -31,10 +33,10 @@ _BATCH = 128 * 1024  # bytes sealed between two yields: bounds a ping's wait und
 _INLINE = 16 * 1024  # bytes up to which a write may go out inline
 _STREAM_HIGH = 256 * 1024  # bytes queued in a stream above which its sender waits
 _STREAM_LOW = 128 * 1024  # … until no more than this is left
-_CONNECTION_HIGH = (
-    512 * 1024
-)  # bytes queued in all streams above which each sender waits for its own to be out
+_CONNECTION_HIGH = 512 * 1024  # bytes queued in all streams above which each sender waits for its own to be out
 _FLUSH_TIMEOUT = 1.0  # seconds that closing waits for queued bytes and the go-away to leave
+_LAST_WORDS = 0.25  # seconds in which the reader may still find the go-away of a peer that cut us off
+_EVENTS = 256  # events of one record after which others get a turn before the next
 
 
 class _Scratch(threading.local):
@@ -69,7 +71,7 @@ class SessionStream(StreamState):
             if self.remote_fin:
                 raise anyio.EndOfStream
             if self.fault is not None:
-                raise self.fault
+                raise copy(self.fault) from self.fault.__cause__
             if self.discarding:
                 raise StreamClosed("the stream was closed")
             if self._readable is not None:
@@ -87,11 +89,21 @@ class SessionStream(StreamState):
         """See `MuxedStream.send`."""
         session = self._session
         machine = session.machine
+        if self.queued > _STREAM_HIGH:
+            await self._wait_for_room()
         machine.send_data(self, item)
         if self.queued > _STREAM_HIGH or machine.queued > _CONNECTION_HIGH:
             await self._wait_drained(_STREAM_LOW if machine.queued <= _CONNECTION_HIGH else 0)
         else:
             session.flush()
+
+    async def _wait_for_room(self) -> None:
+        """Sends cancelled before this one left too much behind."""
+        try:
+            await self._wait_drained(_STREAM_LOW)
+        except anyio.get_cancelled_exc_class():
+            self.reset()
+            raise
 
     async def _wait_drained(self, low: int) -> None:
         if self._drained is not None:
@@ -105,7 +117,7 @@ class SessionStream(StreamState):
             self._drained = None
             self.drain_at = -1
         if self.fault is not None:
-            raise self.fault
+            raise copy(self.fault) from self.fault.__cause__
 
     async def send_eof(self) -> None:
         """See `MuxedStream.send_eof`."""
@@ -169,7 +181,9 @@ class Session:
         self._early = early_plaintext
         self._handler: Callable[[MuxedStream], bool] | None = None
         self._reason: Exception | None = None
-        self._unsent = b""
+        self._unsent = memoryview(b"")
+        self._broken: Exception | None = None
+        self._corked = False
         self._wake: anyio.Event | None = None
         self._may_inline = True
         self._writing: CancelScope | None = None
@@ -181,7 +195,9 @@ class Session:
         """Sealed bytes sent."""
 
     def __repr__(self) -> str:
-        return f"<Session {self.info.remote_peer} {len(self.machine.streams)} streams{' closed' if self.closed else ''}>"
+        return (
+            f"<Session {self.info.remote_peer} {len(self.machine.streams)} streams{' closed' if self.closed else ''}>"
+        )
 
     @property
     def closed(self) -> bool:
@@ -201,7 +217,10 @@ class Session:
     # --- streams ----------------------------------------------------------------------------------
 
     async def open_stream(self) -> SessionStream:
-        """Open a stream; waits while the peer has not acknowledged so many. Raises ConnectionClosed."""
+        """Open a stream; waits while the peer has too many to acknowledge.
+
+        Raises ConnectionClosed, or ResourceLimitExceeded when that takes longer than `open_timeout`.
+        """
         if self._openers or self.machine.open_slots - self._granted <= 0:
             await self._wait_to_open()
         if self.closed:
@@ -213,14 +232,19 @@ class Session:
     async def _wait_to_open(self) -> None:
         turn = anyio.Event()
         self._openers.append(turn)
+        config = self.machine.config
         try:
-            await turn.wait()
-        except BaseException:
+            with anyio.fail_after(config.open_timeout):
+                await turn.wait()
+        except BaseException as fault:
             if turn.is_set():
                 self._granted -= 1
                 self._grant()
             else:
                 self._openers.remove(turn)
+            if isinstance(fault, TimeoutError):
+                limit = config.max_unacknowledged
+                raise ResourceLimitExceeded("unacknowledged streams", limit, limit + 1) from None
             raise
         self._granted -= 1
 
@@ -272,9 +296,12 @@ class Session:
                 self._send_now()
                 self._end(self._reason)
                 return
+            events: list[Event] = []
+            self.machine.fail_all(self._reason, events, flush=True)
+            self._dispatch(events)
             if self._writing is not None:
                 self._writing.deadline = anyio.current_time() + _FLUSH_TIMEOUT
-            self.flush_later()
+            self._wake_writer()
             self._grant()
 
     def tick(self, now: float) -> None:
@@ -302,7 +329,7 @@ class Session:
         self._raw.close()
         fault = self._reason
         if not isinstance(fault, ConnectionClosed):
-            fault = ConnectionClosed(f"the connection failed: {fault}", code=getattr(fault, "code", None))
+            fault = _closed_by(fault)
         events: list[Event] = []
         self.machine.fail_all(fault, events)
         self._dispatch(events)
@@ -312,16 +339,14 @@ class Session:
 
     async def _read(self) -> Exception:
         """Read until the end; returns why it ended."""
-        raw, machine, open_records = self._raw, self.machine, self._records.open_records
-        events: list[Event] = []
+        raw, machine = self._raw, self.machine
         try:
             if self._early:
-                machine.receive_data(self._early, anyio.current_time(), events)
-                self._early = b""
+                early, self._early = self._early, b""
+                await self._feed([early])
             if self._partial:
-                self._take(memoryview(self._partial), open_records, events)
-            self._dispatch(events)
-            while True:
+                await self._feed(self._open(memoryview(self._partial)))
+            while not machine.went_away:  # a code other than 0: the peer has cut, not merely said goodbye
                 view = _scratch.inbound
                 kept = len(self._partial)
                 view[:kept] = self._partial
@@ -330,45 +355,49 @@ class Session:
                     await raw.wait_readable()
                     continue
                 if count == 0:
-                    return ConnectionClosed(
-                        "the peer closed the connection", code=machine.went_away, remote=True
-                    )
+                    break
                 self.bytes_in += count
                 self._may_inline = True
-                events = []
-                self._take(view[: kept + count], open_records, events)
-                if events:
-                    self._dispatch(events)
-                if machine.went_away:  # a code other than 0: the peer has cut, not merely said goodbye
-                    return ConnectionClosed(
-                        "the peer closed the connection", code=machine.went_away, remote=True
-                    )
-                if machine.has_output:
-                    self.flush_later()
-                await anyio.lowlevel.checkpoint()
+                await self._feed(self._open(view[: kept + count]))
+            return ConnectionClosed("the peer closed the connection", code=machine.went_away, remote=True)
         except RemoteProtocolError as fault:
-            self._dispatch(events)
+            events: list[Event] = []
+            machine.fail_all(_closed_by(fault), events)
             machine.go_away(fault.code or 0)
             self._send_now()
+            self._dispatch(events)
             return fault
         except P2PError as fault:
             return fault
         except OSError as fault:
-            return ConnectionClosed(f"the connection broke: {fault}", remote=True)
+            return ConnectionClosed(f"the connection broke: {fault}", code=machine.went_away, remote=True)
 
-    def _take(
-        self,
-        sealed: memoryview,
-        open_records: Callable[[memoryview], tuple[list[bytes], int]],
-        events: list[Event],
-    ) -> None:
-        """Open what is whole, keep the rest, and feed the machine."""
-        plaintexts, used = open_records(sealed)
+    def _open(self, sealed: memoryview) -> list[bytes]:
+        """Open what is whole, keep the rest."""
+        plaintexts, used = self._records.open_records(sealed)
         self._partial = bytes(sealed[used:])
-        if plaintexts:
-            now = anyio.current_time()
+        return plaintexts
+
+    async def _feed(self, plaintexts: list[bytes]) -> None:
+        """Feed the machine, give those it woke a turn, and send what they had to say with one call."""
+        machine = self.machine
+        now = anyio.current_time()
+        self._corked = True
+        try:
             for plaintext in plaintexts:
-                self.machine.receive_data(plaintext, now, events)
+                events: list[Event] = []
+                try:
+                    machine.receive_data(plaintext, now, events)
+                finally:  # what came before a fault counts
+                    self._dispatch(events)
+                if len(events) > _EVENTS:
+                    await anyio.lowlevel.checkpoint()
+            del plaintexts
+            await anyio.lowlevel.checkpoint()
+        finally:
+            self._corked = False
+        if machine.has_output:
+            self._send_now()
 
     def _dispatch(self, events: list[Event]) -> None:
         """Wake and tell whom events concern; the list may grow meanwhile."""
@@ -379,8 +408,11 @@ class Session:
             elif kind is StreamOpened:
                 stream = event.stream  # type: ignore[union-attr]
                 assert isinstance(stream, SessionStream)
+                if stream.fault is not None:  # reset in the same breath
+                    continue
                 if self._handler is None or not self._handler(stream):
-                    self.machine.reset(stream, StreamCode.RESOURCE_LIMIT_EXCEEDED, events)
+                    code = StreamCode.RESOURCE_LIMIT_EXCEEDED
+                    self.machine.refuse(stream, code, anyio.current_time(), events)
             elif kind is StreamEnded:
                 event.stream.tell_end()  # type: ignore[union-attr]
         if self._openers:
@@ -390,30 +422,34 @@ class Session:
 
     def flush(self) -> None:
         """See that what is queued goes out soon: at once, if it is small and the first since the last batch."""
+        if self._corked:
+            return
         if self._may_inline and self.machine.queued <= _INLINE:
             self._may_inline = False
             self._send_now()
-        elif self._wake is not None:
-            self._wake.set()
-            self._wake = None
+        else:
+            self._wake_writer()
 
     def flush_later(self) -> None:
         """See that what is queued goes out with whatever is sent next, or when the writer gets its turn."""
+        if not self._corked:
+            self._wake_writer()
+
+    def _wake_writer(self) -> None:
         if self._wake is not None:
             self._wake.set()
             self._wake = None
 
     def _send_now(self) -> None:
         """Seal and send one batch without waiting; what does not fit is left to the writer."""
-        if self._unsent:
+        if self._unsent or self._broken is not None:
             return
         try:
             self._send_batch()
         except (OSError, P2PError) as fault:
-            self._break(ConnectionClosed(f"the connection broke: {fault}", remote=True))
-            return
-        if self._unsent or self.machine.has_output:
-            self.flush_later()
+            self._broken = fault
+        if self._unsent or self._broken is not None or self.machine.has_output:
+            self._wake_writer()
 
     def _send_batch(self) -> None:
         """Pull records up to a batch, seal them, send what the pipe takes, keep the rest."""
@@ -427,7 +463,7 @@ class Session:
         sent = self._raw.send_nowait(view[:size]) if size else 0
         self.bytes_out += sent
         if sent < size:
-            self._unsent = bytes(view[sent:size])
+            self._unsent = memoryview(bytes(view[sent:size]))
         if machine.drained:
             for stream in machine.drained:
                 stream.wake_sender()  # type: ignore[attr-defined]
@@ -445,6 +481,8 @@ class Session:
                 if self._reason is not None:
                     self._writing.deadline = anyio.current_time() + _FLUSH_TIMEOUT
                 while True:
+                    if self._broken is not None:
+                        raise self._broken
                     if self._unsent:
                         await raw.wait_writable()
                         sent = raw.send_nowait(self._unsent)
@@ -460,9 +498,18 @@ class Session:
                         wake = self._wake = anyio.Event()
                         await wake.wait()
         except (OSError, P2PError) as fault:
+            self._broken = fault
+            await anyio.sleep(_LAST_WORDS)  # the reader may find that the peer said goodbye
             if self._reason is None:
                 self._reason = ConnectionClosed(f"the connection broke: {fault}", remote=True)
         session_scope.cancel()
+
+
+def _closed_by(fault: Exception) -> ConnectionClosed:
+    """What the streams of a connection that ended with `fault` raise."""
+    closed = ConnectionClosed(f"the connection failed: {fault}", code=getattr(fault, "code", None))
+    closed.__cause__ = fault
+    return closed
 
 
 def yamux_factory(config: YamuxConfig) -> Callable[..., Session]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from copy import copy
 from typing import NamedTuple, TypeAlias
 
 from py_p2pstack.core.error_codes import ConnectionCode, StreamCode
@@ -92,16 +93,18 @@ class YamuxMachine:
         self._inbound = 0
         self._unacknowledged = 0
         self._going_away = False
-        self._control: deque[bytes] = deque()
+        self._control = bytearray()
+        self._last_word: bytes | None = None
         self._ready: deque[StreamState] = deque()
         self._pongs: deque[int] = deque()
         self._growth = 0
-        self._closing: deque[tuple[float, StreamState]] = deque()
+        self._closing: dict[StreamState, float] = {}
         self._resets_left = float(config.max_resets)
         self._resets_at = 0.0
         self._ping_opaque = 0
         self._ping_sent_at: float | None = None
         self._pinged_at = float("-inf")
+        self._heard_at = float("-inf")
         # where the parser stands
         self._head = b""
         self._body_left = 0
@@ -122,6 +125,9 @@ class YamuxMachine:
         if self.open_slots <= 0:
             limit = self.config.max_unacknowledged
             raise ResourceLimitExceeded("unacknowledged streams", limit, limit + 1)
+        outbound = len(self.streams) - self._inbound
+        if outbound >= self.config.max_outbound_streams:
+            raise ResourceLimitExceeded("outbound streams", self.config.max_outbound_streams, outbound + 1)
         stream_id = self._next_id
         if stream_id > _MAX_U32:
             raise ResourceLimitExceeded("stream ids", _MAX_U32, stream_id)
@@ -134,7 +140,7 @@ class YamuxMachine:
     def send_data(self, stream: StreamState, data: Buffer) -> None:
         """Queue `data`. Raises the stream's fault, or StreamClosed behind `send_eof`."""
         if stream.fault is not None:
-            raise stream.fault
+            raise copy(stream.fault) from stream.fault.__cause__
         if stream.fin_queued:
             raise StreamClosed("the stream was closed for writing")
         stream.queue(data)
@@ -150,11 +156,18 @@ class YamuxMachine:
             self._enter_round(stream)
 
     def reset(self, stream: StreamState, code: int, events: list[Event]) -> None:
-        """End both directions now and tell the peer; nothing if it has ended."""
-        if stream.fault is None and self.streams.get(stream.id) is stream:
+        """End both directions now and tell the peer; if they have ended, only drop what was not read."""
+        if self.streams.get(stream.id) is not stream:
+            self._drop(stream)
+        elif stream.fault is None:
             if not stream.flags & _SYN:  # a stream the peer never heard of needs no word
-                self._control.append(pack(VERSION, _WINDOW, stream.flags | _RST, stream.id, code))
+                self._control += pack(VERSION, _WINDOW, stream.flags | _RST, stream.id, code)
             self._fail(stream, StreamReset("the stream was reset by us", code=code, remote=False), events)
+
+    def refuse(self, stream: StreamState, code: int, now: float, events: list[Event]) -> None:
+        """Reset a stream the peer has just opened; that counts as one it opened in vain."""
+        self._count_reset(now)
+        self.reset(stream, code, events)
 
     def discard(self, stream: StreamState, now: float) -> None:
         """Nobody reads any more: drop what came and what comes; give the peer a time to end its side."""
@@ -162,7 +175,7 @@ class YamuxMachine:
             stream.discarding = True
             self._consumed(stream, self._drop(stream), now)
             if self.streams.get(stream.id) is stream:
-                self._closing.append((now + self.config.close_timeout, stream))
+                self._closing[stream] = now + self.config.close_timeout
 
     def read(self, stream: StreamState, max_bytes: int) -> bytes:
         """Give out bytes that came. Call `update_window` when `stream.consumed` has reached half of its capacity."""
@@ -177,14 +190,17 @@ class YamuxMachine:
         if self._ping_sent_at is None:
             self._ping_opaque = (self._ping_opaque + 1) & _MAX_U32
             self._ping_sent_at = self._pinged_at = now
-            self._control.append(pack(VERSION, _PING, _SYN, 0, self._ping_opaque))
+            self._control += pack(VERSION, _PING, _SYN, 0, self._ping_opaque)
         return self._ping_opaque
 
     def go_away(self, code: int) -> None:
-        """Queue a go-away: no stream is opened by either side any more. Only the first counts."""
+        """Queue a go-away: no stream is opened by either side any more. Only the first counts.
+
+        It goes behind all that the windows let through: go and js cut everything when they see it.
+        """
         if not self._going_away:
             self._going_away = True
-            self._control.append(pack(VERSION, _GO_AWAY, 0, 0, code))
+            self._last_word = pack(VERSION, _GO_AWAY, 0, 0, code)
 
     def handle_timeout(self, now: float, events: list[Event]) -> None:
         """Do what is due: keepalive, streams whose close the peer never answered.
@@ -193,40 +209,49 @@ class YamuxMachine:
         """
         config = self.config
         sent_at = self._ping_sent_at
-        if sent_at is not None and now - sent_at >= config.keepalive_timeout:
+        # A pong may stand behind much else: any byte is a sign of life.
+        if sent_at is not None and now - max(sent_at, self._heard_at) >= config.keepalive_timeout:
             raise RemoteProtocolError("the peer answers no ping", code=GoAway.NORMAL)
         if now - self._pinged_at >= config.keepalive_interval:
             self.ping(now)
-        while self._closing and self._closing[0][0] <= now:
-            self.reset(self._closing.popleft()[1], StreamCode.NO_ERROR, events)
+        while self._closing:  # in the order of their deadlines
+            stream, deadline = next(iter(self._closing.items()))
+            if deadline > now:
+                break
+            self.reset(stream, StreamCode.NO_ERROR, events)
 
-    def fail_all(self, fault: Exception, events: list[Event]) -> None:
-        """The connection ended: so does every stream."""
+    def fail_all(self, fault: Exception, events: list[Event], *, flush: bool = False) -> None:
+        """The connection ended: so does every stream. `flush`: what they queued may still be sent."""
         for stream in list(self.streams.values()):
+            stream.flushing = flush and stream.ready
             self._fail(stream, fault, events)
-        self._ready.clear()
-        self._control.clear()
+        if not flush:
+            self._ready.clear()
+            self._control.clear()
+            self.queued = 0
 
     # --- sending ----------------------------------------------------------------------------------
 
     @property
     def has_output(self) -> bool:
         """Whether `next_record` would give something."""
-        return bool(self._control or self._ready or self._pongs)
+        return bool(self._control or self._ready or self._pongs or self._last_word)
 
     def next_record(self, room: int) -> list[Buffer]:
         """Take whole frames of at most `room` bytes together (room ≥ 2048): control first, then streams in turns."""
         out: list[Buffer] = []
         control, pongs, ready = self._control, self._pongs, self._ready
-        while control and room >= HEADER_SIZE:
-            out.append(control.popleft())
-            room -= HEADER_SIZE
+        if control:
+            size = min(len(control), room - room % HEADER_SIZE)
+            out.append(bytes(control[:size]))
+            del control[:size]
+            room -= size
         while pongs and room >= HEADER_SIZE:
             out.append(pack(VERSION, _PING, _ACK, 0, pongs.popleft()))
             room -= HEADER_SIZE
         while ready and room > _MIN_PIECE:
             stream = ready.popleft()
-            if stream.fault is not None:
+            if stream.fault is not None and not stream.flushing:
                 continue
             room -= HEADER_SIZE
             size = min(stream.queued, stream.send_window, room, self.config.max_frame)
@@ -255,9 +280,12 @@ class YamuxMachine:
                 ready.append(stream)
             else:
                 stream.ready = False
-                if stream.fin_sent and stream.remote_fin:
+                if stream.fin_sent and stream.remote_fin and stream.fault is None:
                     self._forget(stream)
                     self.ended.append(stream)
+        if self._last_word is not None and not ready and not control and room >= HEADER_SIZE:
+            out.append(self._last_word)
+            self._last_word = None
         return out
 
     def _enter_round(self, stream: StreamState) -> None:
@@ -273,6 +301,7 @@ class YamuxMachine:
 
         Raises RemoteProtocolError, with the go-away code to send; the machine is dead from then on.
         """
+        self._heard_at = now
         if self._head:
             plaintext = self._head + plaintext
             self._head = b""
@@ -288,7 +317,7 @@ class YamuxMachine:
             position += HEADER_SIZE
             if version != VERSION or kind > _GO_AWAY:
                 raise _violation(f"a frame of version {version}, type {kind}")
-            if kind == _DATA or kind == _WINDOW:
+            if kind <= _WINDOW:
                 self._take_stream_frame(kind, flags, stream_id, length, now, events)
             elif kind == _PING:
                 self._take_ping(flags, length, now, events)
@@ -306,7 +335,7 @@ class YamuxMachine:
             if kind == _DATA and length > INITIAL_WINDOW:
                 raise _violation(f"a stream opened with {length} bytes, above its window")
             if not flags & _RST:
-                stream = self._accept(stream_id, events)
+                stream = self._accept(stream_id, now, events)
         elif stream_id == 0:
             raise _violation("a frame of stream 0")
         if stream is not None and flags & (_ACK | _RST):
@@ -328,11 +357,14 @@ class YamuxMachine:
                 if stream.queued:
                     self._enter_round(stream)
 
-    def _accept(self, stream_id: int, events: list[Event]) -> StreamState | None:
+    def _accept(self, stream_id: int, now: float, events: list[Event]) -> StreamState | None:
         """Make the stream the peer opens, or refuse it."""
+        if len(self._control) > self.config.max_control:
+            raise RemoteProtocolError("the peer opens streams and reads no answer", code=ConnectionCode.RATE_LIMITED)
         if self._going_away or self._inbound >= self.config.max_inbound_streams:
             code = StreamCode.SHUTDOWN if self._going_away else StreamCode.RESOURCE_LIMIT_EXCEEDED
-            self.refuse(stream_id, code)
+            self._count_reset(now)
+            self._control += pack(VERSION, _WINDOW, _RST, stream_id, code)
             return None
         self._inbound += 1
         stream = self.streams[stream_id] = self._new_stream(stream_id, inbound=True, flags=_ACK)
@@ -340,20 +372,10 @@ class YamuxMachine:
         events.append(StreamOpened(stream))
         return stream
 
-    def refuse(self, stream_id: int, code: int) -> None:
-        """Queue a reset for a stream we have no state for; a peer that never reads them has to stop."""
-        if len(self._control) >= 4 * self.config.max_unacknowledged:
-            raise RemoteProtocolError(
-                "streams opened without reading that they are refused", code=ConnectionCode.RATE_LIMITED
-            )
-        self._control.append(pack(VERSION, _WINDOW, _RST, stream_id, code))
-
     def _begin_body(self, stream: StreamState | None, flags: int, length: int, events: list[Event]) -> None:
         if stream is not None:
             if length > stream.receive_window:
-                raise _violation(
-                    f"{length} bytes for stream {stream.id}, whose window is {stream.receive_window}"
-                )
+                raise _violation(f"{length} bytes for stream {stream.id}, whose window is {stream.receive_window}")
             if length and stream.remote_fin:
                 raise _violation(f"bytes for stream {stream.id} behind its end")
         elif length > self.config.max_window:
@@ -396,22 +418,22 @@ class YamuxMachine:
                 events.append(StreamEnded(stream))
 
     def _take_reset(self, stream: StreamState, code: int, now: float, events: list[Event]) -> None:
+        self._count_reset(now)
+        self._fail(stream, StreamReset("the stream was reset by the peer", code=code), events)
+
+    def _count_reset(self, now: float) -> None:
+        """Bound the rate of streams opened in vain: each costs us more than the peer."""
         config = self.config
         earned = (now - self._resets_at) * config.resets_per_second
         self._resets_left = min(config.max_resets, self._resets_left + earned) - 1
         self._resets_at = now
         if self._resets_left < 0:
-            raise RemoteProtocolError(
-                "too many streams reset in a short time", code=ConnectionCode.RATE_LIMITED
-            )
-        self._fail(stream, StreamReset("the stream was reset by the peer", code=code), events)
+            raise RemoteProtocolError("too many streams reset in a short time", code=ConnectionCode.RATE_LIMITED)
 
     def _take_ping(self, flags: int, opaque: int, now: float, events: list[Event]) -> None:
         if flags & _SYN:
             if len(self._pongs) >= self.config.max_pending_pongs:
-                raise RemoteProtocolError(
-                    "pings sent without reading the answers", code=ConnectionCode.RATE_LIMITED
-                )
+                raise RemoteProtocolError("pings sent without reading the answers", code=ConnectionCode.RATE_LIMITED)
             self._pongs.append(opaque)
         elif flags & _ACK and self._ping_sent_at is not None and opaque == self._ping_opaque:
             self.rtt = now - self._ping_sent_at
@@ -448,7 +470,7 @@ class YamuxMachine:
         stream.receive_window += delta
         flags = stream.flags
         stream.flags = 0
-        self._control.append(pack(VERSION, _WINDOW, flags, stream.id, delta))
+        self._control += pack(VERSION, _WINDOW, flags, stream.id, delta)
 
     def _drop(self, stream: StreamState) -> int:
         size = stream.drop()
@@ -458,20 +480,22 @@ class YamuxMachine:
     # --- ends -------------------------------------------------------------------------------------
 
     def _fail(self, stream: StreamState, fault: Exception, events: list[Event]) -> None:
-        """End both directions at once. A reset drops what was not read; the end of a connection leaves it to be read."""
+        """End both directions at once. A reset drops what was not read; the end of a connection leaves it."""
         stream.fault = fault
         if isinstance(fault, StreamReset):
             stream.remote_fin = False
             self._drop(stream)
-        self.queued -= stream.queued
-        stream.to_send.clear()
-        stream.queued = 0
+        if not stream.flushing:
+            self.queued -= stream.queued
+            stream.to_send.clear()
+            stream.queued = 0
         self._forget(stream)
         events.append(StreamEnded(stream))
 
     def _forget(self, stream: StreamState) -> None:
         """Both directions have ended."""
         if self.streams.pop(stream.id, None) is stream:
+            self._closing.pop(stream, None)
             if stream.inbound:
                 self._inbound -= 1
             elif stream.unacknowledged:

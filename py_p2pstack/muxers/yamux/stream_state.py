@@ -1,8 +1,6 @@
-"""The books of one stream: what came and was not consumed, what is to go, and both windows. Only the machine writes them."""
+"""The books of one stream: what came, what is to go, and both windows. Only the machine writes them."""
 
 from __future__ import annotations
-
-from collections import deque
 
 from py_p2pstack.core.types import Buffer
 from py_p2pstack.muxers.yamux.config import INITIAL_WINDOW
@@ -24,6 +22,7 @@ class StreamState:
         "fin_queued",
         "fin_sent",
         "flags",
+        "flushing",
         "id",
         "inbound",
         "queued",
@@ -44,7 +43,7 @@ class StreamState:
         """Flags (SYN or ACK) that the next frame carries."""
         self.unacknowledged = not inbound
         self.send_window = INITIAL_WINDOW
-        self.to_send: deque[Buffer] = deque()
+        self.to_send: list[Buffer] = []
         self.queued = 0
         """Bytes in `to_send`."""
         self.drain_at = -1
@@ -53,6 +52,8 @@ class StreamState:
         """Whether it stands in the machine's round."""
         self.fin_queued = False
         self.fin_sent = False
+        self.flushing = False
+        """Its connection is being closed by us; what was queued before still goes out."""
         self.receive_window = INITIAL_WINDOW
         """Bytes the peer may still send."""
         self.capacity = INITIAL_WINDOW
@@ -61,7 +62,7 @@ class StreamState:
         """Bytes consumed that the peer was not told of."""
         self.epoch = 0.0
         """When the last window update was made."""
-        self.received: deque[Buffer] = deque()
+        self.received: list[Buffer] = []
         self.unread = 0
         """Bytes in `received`."""
         self.remote_fin = False
@@ -91,7 +92,7 @@ class StreamState:
             piece = to_send[0]
             length = len(piece)
             if length <= size:
-                out.append(to_send.popleft())
+                out.append(to_send.pop(0))
                 size -= length
             elif type(piece) is bytearray:
                 out.append(bytes(piece[:size]))
@@ -119,7 +120,7 @@ class StreamState:
                 received.append(plaintext[start:stop])
         elif size == len(plaintext):
             received.append(plaintext)
-        elif 4 * size < len(plaintext):
+        elif 2 * size < len(plaintext):
             received.append(plaintext[start:stop])
         else:
             received.append(memoryview(plaintext)[start:stop])
@@ -130,7 +131,7 @@ class StreamState:
         piece = received[0]
         size = len(piece)
         if size <= max_bytes:
-            received.popleft()
+            del received[0]
             self.unread -= size
             return piece if type(piece) is bytes else bytes(piece)
         self.unread -= max_bytes
@@ -138,7 +139,9 @@ class StreamState:
         if type(piece) is bytearray:
             del piece[:max_bytes]
         else:
-            received[0] = (piece if type(piece) is memoryview else memoryview(piece))[max_bytes:]
+            view = piece if type(piece) is memoryview else memoryview(piece)
+            rest = view[max_bytes:]
+            received[0] = rest if 4 * len(rest) > len(view.obj) else bytes(rest)  # type: ignore[arg-type]
         return data
 
     def drop(self) -> int:
