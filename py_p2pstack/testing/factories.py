@@ -16,6 +16,5 @@ def simulated_host(spec: NodeSpec, *, config: HostConfig | None = None) -> Host:
         resolver=StaticResolver(),
         clock=spec.clock,
         wall_clock=spec.wall_clock,
-        rng=spec.rng,
         config=config,
     )

@@ -70,7 +70,7 @@ class _Watch:
         if self.done:
             return _CLEANUP_WAIT
         tasks = (task.name or "?" for task in anyio.get_running_tasks())
-        names = [name for name in tasks if not name.startswith("<")]  # trio's own
+        names = sorted(name for name in tasks if not name.startswith("<"))  # those are trio's own
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         what = f"at {now:.6f} s all tasks wait for each other: {', '.join(names[:_NAMED])}{more}"
         if self._scope is None or self._found:
