@@ -16,7 +16,7 @@ from typing import NamedTuple
 import anyio
 from anyio.lowlevel import checkpoint
 
-from py_p2pstack.addresses import Multiaddr, parse_bytes
+from py_p2pstack.addresses import Multiaddr, is_unspecified, parse_bytes
 from py_p2pstack.core.types import Buffer
 from py_p2pstack.errors import ListenError
 from py_p2pstack.wire import varint
@@ -188,7 +188,8 @@ class SocketConnection:
         if self._closed:
             return
         self._closed = True
-        anyio.notify_closing(self._sock)
+        if self._waiters:
+            anyio.notify_closing(self._sock)
         try:
             self._sock.shutdown(socket.SHUT_WR)
             drained = 0
@@ -220,6 +221,7 @@ class SocketListener:
         self.exhausted = 0
         """Times we ran out of descriptors or memory and rested."""
         self._sock = sock
+        self._local = None if is_unspecified(self.address) else self.address
         self._config = config
         self._closed = False
         self._waiting = False
@@ -255,7 +257,8 @@ class SocketListener:
                 try:
                     sock.setblocking(False)
                     set_options(sock, self._config)
-                    return SocketConnection(sock, tcp_multiaddr(sock.getsockname()), tcp_multiaddr(remote))
+                    local = self._local or tcp_multiaddr(sock.getsockname())
+                    return SocketConnection(sock, local, tcp_multiaddr(remote))
                 except OSError:  # reset before we came to it (macOS: EINVAL on any option)
                     sock.close()
                     self.aborted += 1
@@ -274,8 +277,9 @@ class SocketListener:
         if self._closed:
             return
         self._closed = True
-        anyio.notify_closing(self._sock)
-        if not self._waiting:
+        if self._waiting:
+            anyio.notify_closing(self._sock)
+        else:
             self._sock.close()
 
 
