@@ -41,9 +41,9 @@ class IdentifyMessage:
 
 
 def decode(parts: Iterable[bytes]) -> IdentifyMessage:
-    """Merge and read the parts of one message. Addresses and records that are malformed are left out.
+    """Merge and read the parts of one message. Addresses, records and texts that are malformed are left out.
 
-    Raises RemoteProtocolError for what is no protobuf, or names no text where text belongs.
+    Raises RemoteProtocolError for what is no protobuf.
     """
     message = Identify()
     try:
@@ -61,12 +61,17 @@ def decode(parts: Iterable[bytes]) -> IdentifyMessage:
     return IdentifyMessage(
         public_key=message.publicKey,
         listen_addresses=decode_addresses(message.listenAddrs[:MAX_ADDRESSES]),
-        protocols=tuple(dict.fromkeys(message.protocols[:MAX_PROTOCOLS])),
+        protocols=tuple(dict.fromkeys(filter(None, map(_text, message.protocols[:MAX_PROTOCOLS])))),
         observed_address=observed[0] if observed else None,
-        protocol_version=message.protocolVersion[:MAX_VERSION],
-        agent_version=message.agentVersion[:MAX_VERSION],
+        protocol_version=_text(message.protocolVersion)[:MAX_VERSION],
+        agent_version=_text(message.agentVersion)[:MAX_VERSION],
         signed_peer_record=envelope,
     )
+
+
+def _text(value: object) -> str:
+    """Text as it is; "" for what protobuf hands out as bytes because it is no UTF-8."""
+    return value if isinstance(value, str) else ""
 
 
 def decode_addresses(encoded: Sequence[bytes]) -> tuple[Multiaddr, ...]:

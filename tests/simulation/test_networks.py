@@ -1,0 +1,26 @@
+"""Claims about networks of full hosts: everybody enters, everybody is found, and the same seed tells the same story."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.simulation.network import run
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_the_same_seed_gives_the_same_log(backend: str) -> None:
+    first, second = (run(12, seed=7, backend=backend, searches=10) for _ in range(2))
+    assert first.entries == second.entries
+    assert first.digest == second.digest
+
+
+def test_another_seed_gives_another_log() -> None:
+    assert run(8, seed=1, backend="asyncio", searches=5).digest != run(8, seed=2, backend="asyncio", searches=5).digest
+
+
+def test_forty_hosts_join_refresh_and_find_each_other() -> None:
+    record = run(40, seed=3, backend="asyncio", searches=100)
+    bootstrapped = [entry for entry in record.entries if entry.what.startswith("bootstrapped")]
+    found = [entry for entry in record.entries if entry.what.startswith("found")]
+    assert (len(bootstrapped), len(found)) == (40, 100)
+    assert all(int(entry.what.rpartition(" ")[2]) >= 1 for entry in bootstrapped)
