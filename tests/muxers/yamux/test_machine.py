@@ -1,0 +1,519 @@
+"""What the machine does with streams, frame by frame."""
+
+from __future__ import annotations
+
+import pytest
+
+from py_p2pstack.errors import (
+    ConnectionClosed,
+    LocalProtocolError,
+    RemoteProtocolError,
+    ResourceLimitExceeded,
+    StreamClosed,
+    StreamReset,
+)
+from py_p2pstack.muxers.yamux import YamuxConfig, YamuxMachine
+from py_p2pstack.muxers.yamux.codec import GoAway
+from py_p2pstack.muxers.yamux.machine import Ponged, StreamEnded, StreamOpened, StreamReadable, WentAway
+from tests.muxers.yamux.wire import (
+    ACK,
+    DATA,
+    FIN,
+    GO_AWAY,
+    PING,
+    RST,
+    SYN,
+    WINDOW,
+    Frame,
+    client,
+    feed,
+    frame,
+    frames,
+    sent,
+    server,
+    settle,
+)
+
+# --- opening ------------------------------------------------------------------------------------------
+
+
+def test_a_client_opens_odd_streams_and_a_server_even_ones() -> None:
+    alice, bob = client(), server()
+    assert [alice.open_stream().id for _ in range(3)] == [1, 3, 5]
+    assert [bob.open_stream().id for _ in range(3)] == [2, 4, 6]
+
+
+def test_the_syn_rides_on_the_first_bytes() -> None:
+    alice = client()
+    stream = alice.open_stream()
+    alice.send_data(stream, b"hello")
+    assert frames(sent(alice)) == [Frame(DATA, SYN, 1, 5, b"hello")]
+
+
+def test_a_silent_stream_announces_itself() -> None:
+    alice = client()
+    alice.open_stream()
+    assert frames(sent(alice)) == [Frame(WINDOW, SYN, 1, 0)]
+
+
+def test_the_ack_rides_on_the_answer() -> None:
+    bob = server()
+    (opened, readable) = feed(bob, frame(DATA, SYN, 1, body=b"ping"))
+    assert isinstance(opened, StreamOpened)
+    assert isinstance(readable, StreamReadable)
+    bob.send_data(opened.stream, b"pong")
+    assert frames(sent(bob)) == [Frame(DATA, ACK, 1, 4, b"pong")]
+
+
+def test_a_stream_nobody_answers_on_is_acknowledged_all_the_same() -> None:
+    bob = server()
+    feed(bob, frame(WINDOW, SYN, 1, 0))
+    assert frames(sent(bob)) == [Frame(WINDOW, ACK, 1, 0)]
+
+
+def test_an_acknowledgement_makes_room_for_one_more_stream() -> None:
+    alice = client(YamuxConfig(max_unacknowledged=2))
+    alice.open_stream()
+    alice.open_stream()
+    with pytest.raises(ResourceLimitExceeded, match="unacknowledged"):
+        alice.open_stream()
+    feed(alice, frame(WINDOW, ACK, 1, 0))
+    assert alice.open_slots == 1
+    assert alice.open_stream().id == 5
+
+
+def test_a_stream_that_ends_unacknowledged_makes_room_too() -> None:
+    alice = client(YamuxConfig(max_unacknowledged=1))
+    stream = alice.open_stream()
+    alice.reset(stream, 0, [])
+    assert alice.open_slots == 1
+
+
+def test_outbound_streams_are_bounded() -> None:
+    alice, bob = client(YamuxConfig(max_outbound_streams=2)), server()
+    alice.open_stream()
+    alice.open_stream()
+    settle(alice, bob)
+    with pytest.raises(ResourceLimitExceeded, match="outbound streams"):
+        alice.open_stream()
+
+
+def test_stream_ids_run_out_with_an_error() -> None:
+    alice = client(YamuxConfig(max_unacknowledged=10))
+    alice._next_id = 2**32 - 1
+    alice.open_stream()
+    with pytest.raises(ResourceLimitExceeded, match="stream ids"):
+        alice.open_stream()
+
+
+def test_inbound_streams_are_bounded_and_the_surplus_is_reset() -> None:
+    bob = server(YamuxConfig(max_inbound_streams=2))
+    events = feed(bob, b"".join(frame(WINDOW, SYN, stream_id, 0) for stream_id in (1, 3, 5)))
+    assert [type(event) for event in events] == [StreamOpened, StreamOpened]
+    assert Frame(WINDOW, RST, 5, 0x1002) in frames(sent(bob))
+    # the bytes of a refused stream are dropped
+    assert feed(bob, frame(DATA, 0, 5, body=b"x" * 100)) == []
+    assert bob.buffered == 0
+
+
+@pytest.mark.parametrize("stream_id", [0, 2, 4])
+def test_the_peer_may_not_open_a_stream_of_our_kind(stream_id: int) -> None:
+    with pytest.raises(RemoteProtocolError) as caught:
+        feed(server(), frame(WINDOW, SYN, stream_id, 0))
+    assert caught.value.code == GoAway.PROTOCOL_ERROR
+
+
+def test_the_peer_may_not_open_a_stream_twice() -> None:
+    bob = server()
+    feed(bob, frame(WINDOW, SYN, 1, 0))
+    with pytest.raises(RemoteProtocolError):
+        feed(bob, frame(WINDOW, SYN, 1, 0))
+
+
+def test_a_stream_opened_and_reset_in_one_frame_leaves_nothing() -> None:
+    bob = server()
+    assert feed(bob, frame(DATA, SYN | RST, 1, body=b"gone")) == []
+    assert not bob.streams
+    assert not bob.has_output
+
+
+# --- bytes, and the end of a direction ----------------------------------------------------------------
+
+
+def test_bytes_arrive_in_order_and_both_ends_close() -> None:
+    alice, bob = client(), server()
+    stream = alice.open_stream()
+    alice.send_data(stream, b"one ")
+    alice.send_data(stream, b"two")
+    alice.send_eof(stream)
+    _, events = settle(alice, bob)
+    remote = bob.streams[1]
+    assert [type(event) for event in events] == [StreamOpened, StreamReadable, StreamReadable]
+    assert bob.read(remote, 100) == b"one two"
+    assert remote.remote_fin
+    bob.send_data(remote, b"three")
+    bob.send_eof(remote)
+    events, _ = settle(alice, bob)
+    assert StreamEnded(stream) in events
+    assert bob.ended == [remote]
+    assert alice.read(stream, 100) == b"three"
+    assert not alice.streams
+    assert not bob.streams
+
+
+def test_an_end_never_travels_with_bytes() -> None:
+    # go-yamux acts on the FIN of a data frame before its body, js-libp2p drops the body.
+    alice = client()
+    stream = alice.open_stream()
+    alice.send_data(stream, b"last words")
+    alice.send_eof(stream)
+    assert frames(sent(alice)) == [Frame(DATA, SYN, 1, 10, b"last words"), Frame(WINDOW, FIN, 1, 0)]
+
+
+def test_an_end_that_travels_with_bytes_counts_behind_them() -> None:
+    bob = server()
+    feed(bob, frame(DATA, SYN | FIN, 1, body=b"all of it")[:15])
+    assert not bob.streams[1].remote_fin
+    feed(bob, frame(DATA, SYN | FIN, 1, body=b"all of it")[15:])
+    assert bob.streams[1].remote_fin
+    assert bob.read(bob.streams[1], 100) == b"all of it"
+
+
+def test_send_eof_twice_says_it_once() -> None:
+    alice = client()
+    stream = alice.open_stream()
+    alice.send_eof(stream)
+    alice.send_eof(stream)
+    assert frames(sent(alice)) == [Frame(WINDOW, SYN, 1, 0), Frame(WINDOW, FIN, 1, 0)]
+
+
+def test_nothing_can_be_sent_behind_the_end() -> None:
+    alice = client()
+    stream = alice.open_stream()
+    alice.send_eof(stream)
+    with pytest.raises(StreamClosed):
+        alice.send_data(stream, b"too late")
+
+
+def test_bytes_behind_the_end_break_the_rules() -> None:
+    bob = server()
+    feed(bob, frame(WINDOW, SYN | FIN, 1, 0))
+    with pytest.raises(RemoteProtocolError):
+        feed(bob, frame(DATA, 0, 1, body=b"more"))
+
+
+def test_an_empty_data_frame_is_nothing() -> None:
+    bob = server()
+    feed(bob, frame(WINDOW, SYN, 1, 0))
+    assert feed(bob, frame(DATA, 0, 1)) == []
+
+
+def test_small_writes_make_large_frames() -> None:
+    alice = client()
+    stream = alice.open_stream()
+    for _ in range(200):
+        alice.send_data(stream, b"x" * 512)
+    sizes = [one.length for one in frames(sent(alice))]
+    assert sum(sizes) == 200 * 512
+    assert len(sizes) <= 3
+
+
+def test_streams_take_turns() -> None:
+    alice = client()
+    bulk, quick = alice.open_stream(), alice.open_stream()
+    alice.send_data(bulk, bytes(200_000))
+    alice.send_data(quick, b"ping")
+    order = [one.stream for one in frames(sent(alice))]
+    assert order.index(quick.id) <= 1
+
+
+def test_a_frame_stays_within_the_configured_size() -> None:
+    alice = client(YamuxConfig(max_frame=1000))
+    stream = alice.open_stream()
+    alice.send_data(stream, bytes(4500))
+    assert max(one.length for one in frames(sent(alice))) == 1000
+
+
+# --- resets -------------------------------------------------------------------------------------------
+
+
+def test_a_reset_carries_its_code_both_ways() -> None:
+    alice, bob = client(), server()
+    stream = alice.open_stream()
+    alice.send_data(stream, b"x")
+    settle(alice, bob)
+    remote = bob.streams[1]
+    events: list[object] = []
+    alice.reset(stream, 0x1234, events)  # type: ignore[arg-type]
+    assert events == [StreamEnded(stream)]
+    assert isinstance(stream.fault, StreamReset)
+    assert (stream.fault.code, stream.fault.remote) == (0x1234, False)
+    settle(alice, bob)
+    assert isinstance(remote.fault, StreamReset)
+    assert (remote.fault.code, remote.fault.remote) == (0x1234, True)
+    assert bob.buffered == 0
+
+
+def test_a_reset_without_a_code_is_code_0() -> None:
+    bob = server()
+    feed(bob, frame(DATA, SYN, 1, body=b"x"))
+    stream = bob.streams[1]
+    feed(bob, frame(DATA, RST, 1, body=b"body of a reset"))
+    assert isinstance(stream.fault, StreamReset)
+    assert stream.fault.code == 0
+    assert bob.buffered == 0
+
+
+def test_a_reset_is_said_once() -> None:
+    alice, bob = client(), server()
+    stream = alice.open_stream()
+    settle(alice, bob)
+    alice.reset(stream, 1, [])
+    alice.reset(stream, 2, [])
+    assert frames(sent(alice)) == [Frame(WINDOW, RST, 1, 1)]
+
+
+def test_a_stream_the_peer_never_heard_of_is_reset_silently() -> None:
+    alice = client()
+    stream = alice.open_stream()
+    alice.send_data(stream, b"unsent")
+    alice.reset(stream, 1, [])
+    assert sent(alice) == b""
+    assert alice.queued == 0
+
+
+def test_a_reset_drops_what_was_queued() -> None:
+    alice, bob = client(), server()
+    stream = alice.open_stream()
+    settle(alice, bob)
+    alice.send_data(stream, bytes(100_000))
+    alice.reset(stream, 7, [])
+    assert frames(sent(alice)) == [Frame(WINDOW, RST, 1, 7)]
+    with pytest.raises(StreamReset):
+        alice.send_data(stream, b"more")
+
+
+def test_a_reset_of_an_ended_stream_gives_its_unread_bytes_back() -> None:
+    bob = server()
+    feed(bob, frame(DATA, SYN | FIN, 1, body=bytes(1000)))
+    stream = bob.streams[1]
+    bob.send_eof(stream)
+    sent(bob)
+    assert not bob.streams
+    assert bob.buffered == 1000
+    bob.reset(stream, 0, [])
+    assert bob.buffered == 0
+
+
+def test_frames_for_a_stream_that_is_gone_are_ignored() -> None:
+    bob = server()
+    late = [(DATA, 0), (WINDOW, 0), (WINDOW, ACK), (WINDOW, FIN), (WINDOW, RST), (DATA, FIN)]
+    for kind, flags in late:
+        assert feed(bob, frame(kind, flags, 99, body=b"late" if kind == DATA else b"")) == []
+    assert not bob.has_output
+
+
+# --- closing ------------------------------------------------------------------------------------------
+
+
+def test_a_closed_stream_drops_what_comes_and_still_sends() -> None:
+    alice, bob = client(), server()
+    stream = alice.open_stream()
+    alice.send_data(stream, b"question")
+    alice.send_eof(stream)
+    alice.discard(stream, 0.0)
+    settle(alice, bob)
+    remote = bob.streams[1]
+    assert bob.read(remote, 100) == b"question"
+    bob.send_data(remote, bytes(1000))
+    bob.send_eof(remote)
+    settle(alice, bob)
+    assert alice.buffered == 0
+    assert not alice.streams
+    assert not bob.streams
+
+
+def test_a_closed_stream_the_peer_keeps_open_is_reset_in_time() -> None:
+    alice, bob = client(YamuxConfig(close_timeout=60.0)), server()
+    stream = alice.open_stream()
+    alice.send_eof(stream)
+    alice.discard(stream, 0.0)
+    settle(alice, bob)
+    events: list[object] = []
+    alice.handle_timeout(59.0, events)  # type: ignore[arg-type]
+    assert events == []
+    alice.handle_timeout(60.0, events)  # type: ignore[arg-type]
+    assert events == [StreamEnded(stream)]
+    assert Frame(WINDOW, RST, 1, 0) in frames(sent(alice))
+
+
+def test_a_closed_stream_is_forgotten_when_it_ends() -> None:
+    alice, bob = client(), server()
+    for _ in range(50):
+        stream = alice.open_stream()
+        alice.send_eof(stream)
+        alice.discard(stream, 0.0)
+        settle(alice, bob)
+        bob.send_eof(bob.streams[stream.id])
+        settle(alice, bob)
+        bob.ended.clear()
+    assert not alice._closing
+    assert not alice.streams
+
+
+# --- pings, and the end of a connection ---------------------------------------------------------------
+
+
+def test_a_ping_is_answered_with_its_value() -> None:
+    bob = server()
+    feed(bob, frame(PING, SYN, 0, 0xDEADBEEF))
+    assert frames(sent(bob)) == [Frame(PING, ACK, 0, 0xDEADBEEF)]
+
+
+def test_a_ping_of_ours_measures_the_round_trip() -> None:
+    alice, bob = client(), server()
+    alice.ping(10.0)
+    feed(bob, sent(alice), 10.1)
+    (answered,) = feed(alice, sent(bob), 10.25)
+    assert isinstance(answered, Ponged)
+    assert alice.rtt == pytest.approx(0.25)
+
+
+def test_an_answer_to_no_ping_is_ignored() -> None:
+    alice = client()
+    assert feed(alice, frame(PING, ACK, 0, 1)) == []
+    alice.ping(0.0)
+    assert feed(alice, frame(PING, ACK, 0, 999)) == []
+    assert alice.rtt is None
+
+
+def test_one_ping_is_on_its_way_at_a_time() -> None:
+    alice = client()
+    assert alice.ping(0.0) == alice.ping(1.0)
+    assert len(frames(sent(alice))) == 1
+
+
+def test_the_keepalive_pings_every_interval() -> None:
+    alice, bob = client(YamuxConfig(keepalive_interval=30.0)), server()
+    pings = 0
+    for second in range(100):
+        alice.handle_timeout(float(second), [])
+        pings += len(frames(sent_and_answered(alice, bob, float(second))))
+    assert pings == 4  # at 0, 30, 60 and 90 s
+
+
+def sent_and_answered(alice: YamuxMachine, bob: YamuxMachine, now: float) -> bytes:
+    """What alice said; bob has answered it."""
+    said = sent(alice)
+    feed(bob, said, now)
+    feed(alice, sent(bob), now)
+    return said
+
+
+def test_a_silent_peer_is_dead_after_the_timeout() -> None:
+    alice = client(YamuxConfig(keepalive_timeout=20.0))
+    alice.ping(0.0)
+    alice.handle_timeout(19.9, [])
+    with pytest.raises(RemoteProtocolError, match="ping"):
+        alice.handle_timeout(20.0, [])
+
+
+def test_any_byte_is_a_sign_of_life() -> None:
+    alice = client(YamuxConfig(keepalive_timeout=20.0))
+    alice.ping(0.0)
+    feed(alice, frame(WINDOW, 0, 99, 0), now=15.0)
+    alice.handle_timeout(34.9, [])
+    with pytest.raises(RemoteProtocolError):
+        alice.handle_timeout(35.0, [])
+
+
+def test_a_go_away_stands_behind_everything_queued() -> None:
+    alice = client()
+    stream = alice.open_stream()
+    alice.send_data(stream, bytes(100_000))
+    alice.go_away(0x1006)
+    alice.go_away(0x1007)
+    alice.send_eof(stream)
+    said = frames(sent(alice))
+    assert said[-1] == Frame(GO_AWAY, 0, 0, 0x1006)
+    assert said[-2] == Frame(WINDOW, FIN, 1, 0)
+    assert [one.kind for one in said].count(GO_AWAY) == 1
+
+
+def test_a_go_away_does_not_wait_for_the_peers_window() -> None:
+    alice = client()
+    stream = alice.open_stream()
+    alice.send_data(stream, bytes(300_000))
+    alice.go_away(0)
+    assert frames(sent(alice))[-1].kind == GO_AWAY
+
+
+def test_after_our_go_away_nobody_opens_a_stream() -> None:
+    alice = client()
+    alice.go_away(0)
+    with pytest.raises(LocalProtocolError):
+        alice.open_stream()
+    feed(alice, frame(WINDOW, SYN, 2, 0))
+    assert Frame(WINDOW, RST, 2, 0x1007) in frames(sent(alice))
+
+
+def test_after_the_peers_go_away_streams_go_on_but_none_is_opened() -> None:
+    alice, bob = client(), server()
+    stream = alice.open_stream()
+    settle(alice, bob)
+    assert feed(alice, frame(GO_AWAY, 0, 0, 0)) == [WentAway(0)]
+    with pytest.raises(LocalProtocolError):
+        alice.open_stream()
+    alice.send_data(stream, b"still here")
+    settle(alice, bob)
+    assert bob.read(bob.streams[1], 100) == b"still here"
+
+
+def test_the_end_of_a_connection_ends_every_stream() -> None:
+    alice, bob = client(), server()
+    open_one, ended_one = alice.open_stream(), alice.open_stream()
+    settle(alice, bob)
+    bob.send_data(bob.streams[ended_one.id], b"complete")
+    bob.send_eof(bob.streams[ended_one.id])
+    settle(alice, bob)
+    alice.send_data(open_one, b"unsent")
+    events: list[object] = []
+    alice.fail_all(ConnectionClosed(code=3), events)  # type: ignore[arg-type]
+    assert events == [StreamEnded(open_one), StreamEnded(ended_one)]
+    assert not alice.has_output
+    assert alice.queued == 0
+    # what had arrived to its end can still be read
+    assert alice.read(ended_one, 100) == b"complete"
+    assert ended_one.remote_fin
+    assert isinstance(open_one.fault, ConnectionClosed)
+
+
+def test_a_closing_connection_flushes_what_its_streams_queued() -> None:
+    alice = client()
+    stream = alice.open_stream()
+    alice.send_data(stream, b"last words")
+    alice.send_eof(stream)
+    alice.fail_all(ConnectionClosed(), [], flush=True)
+    alice.go_away(0)
+    assert frames(sent(alice)) == [
+        Frame(DATA, SYN, 1, 10, b"last words"),
+        Frame(WINDOW, FIN, 1, 0),
+        Frame(GO_AWAY, 0, 0, 0),
+    ]
+    assert alice.queued == 0
+
+
+# --- frames that are none -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("header", [b"\x01" + bytes(11), b"\x00\x04" + bytes(10), b"\x00\xff" + bytes(10)])
+def test_a_foreign_version_or_type_breaks_the_rules(header: bytes) -> None:
+    with pytest.raises(RemoteProtocolError) as caught:
+        feed(server(), header)
+    assert caught.value.code == GoAway.PROTOCOL_ERROR
+
+
+@pytest.mark.parametrize("kind", [DATA, WINDOW])
+def test_stream_0_is_no_stream(kind: int) -> None:
+    with pytest.raises(RemoteProtocolError):
+        feed(server(), frame(kind, 0, 0, 0))
