@@ -90,7 +90,7 @@ class QueryError(QueryEvent):
     reason: str
 
     def _text(self) -> str:
-        return f"QueryError {self.peer or ''}: {' '.join(self.reason.split())}"
+        return f"QueryError{f' {self.peer}' if self.peer else ''}: {' '.join(self.reason.split())}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from py_p2pstack.addresses import PeerInfo, ip_group, is_public
 from py_p2pstack.errors import P2PError, ResourceLimitExceeded
@@ -142,6 +143,7 @@ class Query:
             await network.dial(peer)
             if self.lookup.stops():  # this was the peer looked for: no need to ask it anything
                 self._tasks.cancel_scope.cancel()
+                await checkpoint()
         if self._listeners:
             self._tell_of(SendingQuery, peer)
         start = anyio.current_time()

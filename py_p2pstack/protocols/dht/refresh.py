@@ -12,6 +12,7 @@ from random import Random
 from typing import Protocol
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from py_p2pstack.addresses import PeerInfo
 from py_p2pstack.core.peerstore import RECENTLY_CONNECTED_TTL, Peerstore
@@ -161,7 +162,7 @@ class Refresher:
             key = random_preimage(self._table.local, cpl, self._rng, prefix=PEER_ID_PREFIX, attempts=PREIMAGE_BATCH)
             if key is not None:
                 return key
-            await anyio.lowlevel.checkpoint()
+            await checkpoint()
 
     async def _run(self, key: bytes) -> None:
         try:
