@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import anyio
 from anyio.abc import TaskGroup
 
-from py_p2pstack.errors import NetworkError, P2PError
+from py_p2pstack.errors import NetworkError
 from py_p2pstack.identity import PeerId
 from py_p2pstack.network.connection import SwarmConnection
 
@@ -20,7 +20,7 @@ class _Flight:
         self.scope = anyio.CancelScope()
         self.waiters = 0
         self.connection: SwarmConnection | None = None
-        self.fault: P2PError | None = None
+        self.fault: Exception | None = None
 
 
 class DialSync:
@@ -56,7 +56,7 @@ class DialSync:
         try:
             with flight.scope:
                 flight.connection = await self._dial(peer)
-        except P2PError as fault:
+        except Exception as fault:  # noqa: BLE001 - the boundary that tells a dial's fault to its callers alone
             flight.fault = fault
         finally:
             self._forget(peer, flight)

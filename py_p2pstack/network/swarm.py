@@ -216,7 +216,7 @@ class Swarm:
             if not self._open:
                 raise ConnectionClosed("the network is closed")
             scope.set_peer(info.remote_peer)
-        except P2PError as refusal:
+        except BaseException as refusal:  # a fault of the application's gater, too, must not keep the place
             full = isinstance(refusal, ResourceLimitExceeded)
             muxed.close(ConnectionCode.RESOURCE_LIMIT_EXCEEDED if full else ConnectionCode.GATED)
             scope.done()
@@ -236,6 +236,8 @@ class Swarm:
     async def _run(self, connection: SwarmConnection) -> None:
         try:
             await connection.serve()
+        except Exception:  # the boundary that keeps one connection's fault from all others
+            logger.exception("%r failed", connection)
         finally:
             self._let_go(connection)
 

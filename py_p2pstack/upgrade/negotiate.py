@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from anyio.lowlevel import checkpoint
+
 from py_p2pstack.core.security import RecordLayer, Secured, SecurityTransport
 from py_p2pstack.core.transport import RawConnection
 from py_p2pstack.core.types import ProtocolId
@@ -66,6 +68,8 @@ class SealedPipe:
             del self._sealed[:used]
             if data := b"".join(plaintexts):
                 return data
+            if plaintexts:  # empty ones: without a pause here a peer faster than us could keep the timeout from firing
+                await checkpoint()
             self._sealed += await self._pipe.receive()
 
 

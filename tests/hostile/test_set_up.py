@@ -5,6 +5,8 @@ Each dies within ten seconds (virtual ones), gives its place back, and honest pe
 
 from __future__ import annotations
 
+from typing import cast
+
 import anyio
 import pytest
 
@@ -14,10 +16,11 @@ from py_p2pstack.errors import ConnectionClosed
 from py_p2pstack.identity import PeerId
 from py_p2pstack.network.resources import ResourceLimits
 from py_p2pstack.security.noise import NoiseTransport
+from py_p2pstack.security.noise.records import NoiseRecords
 from py_p2pstack.upgrade.multistream import lazy_proposal
-from py_p2pstack.upgrade.negotiate import RawPipe
-from tests.hosts import ECHO, echo, exchange, key
+from py_p2pstack.upgrade.negotiate import RawPipe, SealedPipe
 from tests.hostile.mallory import Run, World, memory_world, secured_with, settle
+from tests.hosts import ECHO, echo, exchange, key
 
 SET_UP = 10.0  # seconds that set-up may take
 
@@ -122,6 +125,30 @@ def test_a_slow_loris_in_the_negotiation_of_the_muxer_dies_in_ten_seconds(run: R
             assert world.held() == (0, 0, 0)
 
     run(main)
+
+
+def test_a_peer_that_sends_faster_than_we_read_cannot_hold_the_event_loop() -> None:
+    """Empty records inside the muxer's negotiation, without end and without a pause."""
+
+    class Firehose:
+        """A pipe that always has another empty record."""
+
+        def __init__(self) -> None:
+            self.records = NoiseRecords(bytes(32), bytes(32))
+            self.room = memoryview(bytearray(64))
+
+        def receive_nowait(self, buffer: memoryview) -> int:
+            count = self.records.seal_into(b"", self.room)
+            buffer[:count] = self.room[:count]
+            return count
+
+    async def main() -> None:
+        pipe = SealedPipe(RawPipe(cast(RawConnection, Firehose())), NoiseRecords(bytes(32), bytes(32)), b"")
+        with anyio.move_on_after(0.05) as scope:
+            await pipe.receive()
+        assert scope.cancelled_caught
+
+    anyio.run(main)
 
 
 def test_a_flood_of_slow_lorises_is_over_after_ten_seconds(run: Run) -> None:
