@@ -66,6 +66,7 @@ class WorkerPool:
                 logger.exception("handler for %r failed", argument)
             finally:
                 self.running -= 1
+            del function, argument  # an idle task must not keep a finished stream, and its connection, alive
             if len(self._idle) >= self._max_idle:
                 return
             worker.wake = anyio.Event()

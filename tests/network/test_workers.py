@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import weakref
 
 import anyio
 import anyio.lowlevel
@@ -82,3 +84,23 @@ async def test_a_job_given_to_a_task_that_just_fell_idle_is_not_lost() -> None:
         await anyio.wait_all_tasks_blocked()
         tasks.cancel_scope.cancel()
     assert sorted(order) == ["first", "first", "second"]
+
+
+async def test_an_idle_task_keeps_nothing_of_its_last_job_alive() -> None:
+    class Job:
+        pass
+
+    async def work(_: Job) -> None:
+        await anyio.lowlevel.checkpoint()
+
+    async with anyio.create_task_group() as tasks:
+        pool = WorkerPool(tasks, max_idle=4)
+        job = Job()
+        gone = weakref.ref(job)
+        pool.run(work, job)
+        del job
+        await anyio.wait_all_tasks_blocked()
+        assert pool.idle == 1
+        gc.collect()
+        assert gone() is None
+        tasks.cancel_scope.cancel()
