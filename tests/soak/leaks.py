@@ -6,8 +6,8 @@ Used by the short leak tests of the suite and by the long run of `python -m test
 from __future__ import annotations
 
 import gc
+import mmap
 import os
-import resource
 import sys
 import threading
 from collections import Counter
@@ -71,7 +71,7 @@ def resident() -> int:
     """Bytes of memory the process has now; 0 where that cannot be told."""
     try:
         with open("/proc/self/statm") as file:
-            return int(file.read().split()[1]) * resource.getpagesize()
+            return int(file.read().split()[1]) * mmap.PAGESIZE
     except OSError:
         return 0
 

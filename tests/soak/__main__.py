@@ -1,0 +1,94 @@
+"""The long runs: ten thousand connections, ten thousand streams, and fuzzing until the time is over.
+
+    python -m tests.soak [--minutes N] [--seed S] [--connections N] [--streams N] [--backend asyncio|trio|both]
+
+Prints figures; exits with 1 if something leaked or a reader of foreign bytes let anything but a refusal out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import sys
+import time
+import traceback
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import anyio
+
+from tests.soak import fuzz, leaks
+
+_IDLE_WORKERS = 2 * 64  # handler tasks two hosts keep for their next streams
+_GROWTH = 16 * 1024 * 1024  # bytes the process may have grown by: arenas and caches
+
+
+def main() -> int:
+    """Run everything; returns the exit code."""
+    arguments = _parse()
+    print(f"seed {arguments.seed}")
+    backends = ("asyncio", "trio") if arguments.backend == "both" else (arguments.backend,)
+    good = True
+    for backend in backends:
+        for name, count, work in (
+            ("connections", arguments.connections, leaks.connections),
+            ("streams", arguments.streams, leaks.streams),
+        ):
+            if count:
+                good = _leak_run(backend, name, count, work) and good
+    return 0 if _fuzz_run(arguments.seed, 60 * arguments.minutes) and good else 1
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.soak", description="The long runs.")
+    parser.add_argument("--minutes", type=float, default=10.0, help="of fuzzing (default: 10)")
+    parser.add_argument(
+        "--seed", type=int, default=secrets.randbelow(2**32), help="repeats a run (default: a fresh one)"
+    )
+    parser.add_argument("--connections", type=int, default=10_000, help="one after the other (default: 10000)")
+    parser.add_argument("--streams", type=int, default=10_000, help="sixteen at a time (default: 10000)")
+    parser.add_argument("--backend", choices=("asyncio", "trio", "both"), default="both")
+    return parser.parse_args()
+
+
+def _leak_run(
+    backend: str,
+    name: str,
+    count: int,
+    work: Callable[..., Awaitable[tuple[leaks.Held, leaks.Held]]],
+) -> bool:
+    start = time.monotonic()
+    shown = start
+
+    def progress(done: int) -> None:
+        nonlocal shown
+        if time.monotonic() - shown > 15:
+            shown = time.monotonic()
+            print(f"  … {done}", flush=True)
+
+    before, after = anyio.run(partial(work, count, progress=progress), backend=backend)
+    found = leaks.leaks(before, after, slack=_IDLE_WORKERS, growth=_GROWTH)
+    leaks.report(f"{count} {name} on {backend}, {time.monotonic() - start:.1f} s", before, after, found)
+    return not found
+
+
+def _fuzz_run(seed: int, seconds: float) -> bool:
+    good = True
+    targets = fuzz.targets()
+    for target in targets:
+        try:
+            inputs, refused, longest = fuzz.run(target, seed, seconds=seconds / len(targets))
+        except fuzz.Crash:
+            good = False
+            traceback.print_exc()
+            continue
+        share = refused / max(inputs, 1)
+        print(
+            f"fuzz {target.name:24} {inputs:9} inputs, {share:4.0%} refused, longest {longest * 1000:.1f} ms",
+            flush=True,
+        )
+    return good
+
+
+if __name__ == "__main__":
+    sys.exit(main())

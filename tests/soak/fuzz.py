@@ -1,0 +1,345 @@
+"""Fuzz loops: valid input, mutated, into everything that reads bytes of strangers.
+
+A target takes bytes and may raise its own typed errors and nothing else. The inputs follow from the seed.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from py_p2pstack.addresses import Multiaddr, parse_bytes
+from py_p2pstack.errors import (
+    HandshakeError,
+    InvalidAddress,
+    InvalidKey,
+    InvalidPeerId,
+    InvalidSignature,
+    P2PError,
+    ProtocolError,
+    RecordError,
+    SecurityError,
+)
+from py_p2pstack.identity import Envelope, KeyType, PeerId, PeerRecord, PrivateKey, PublicKey
+from py_p2pstack.muxers.yamux.config import YamuxConfig
+from py_p2pstack.muxers.yamux.machine import Event, YamuxMachine
+from py_p2pstack.protocols.identify import codec
+from py_p2pstack.protocols.identify.codec import IdentifyMessage
+from py_p2pstack.security.noise import NoiseTransport
+from py_p2pstack.security.noise.machine import NoiseHandshake
+from py_p2pstack.security.noise.records import NoiseRecords
+from py_p2pstack.upgrade.multistream import LazyReply, Proposer, Responder, lazy_proposal
+from py_p2pstack.wire.framing import FrameDecoder
+from tests.hostile.mallory import ACK, FIN, GO_AWAY, PING, RST, SYN, WINDOW, data, frame, opening
+
+MAX_INPUT = 65_536  # bytes
+
+INTERESTING = (0, 1, 2, 0x0A, 0x7F, 0x80, 0xFF)
+NUMBERS = (
+    b"\xff\xff\xff\xff",
+    b"\x80\x00\x00\x00",
+    b"\x7f\xff\xff\xff",
+    b"\x00\x04\x00\x01",
+    b"\xff" * 9,
+    b"\x80" * 10,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A reader of foreign bytes."""
+
+    name: str
+    read: Callable[[bytes, random.Random], None]
+    corpus: Sequence[bytes]
+    """Valid inputs to begin with."""
+    refusals: tuple[type[P2PError], ...]
+    """How it may refuse."""
+
+
+class Crash(Exception):
+    """A target let something else out than a refusal; holds what it takes to see it again."""
+
+    def __init__(self, target: str, data: bytes, seed: int) -> None:
+        super().__init__(f"{target}, seed {seed}, input {data.hex()}")
+
+
+def mutate(data: bytes, corpus: Sequence[bytes], rng: random.Random) -> bytes:
+    """Change one to eight things about `data`."""
+    out = bytearray(data)
+    for _ in range(rng.choice((1, 1, 1, 2, 3, 8))):
+        at = rng.randrange(len(out) + 1)
+        kind = rng.randrange(8)
+        if kind == 0 and at < len(out):
+            out[at] ^= 1 << rng.randrange(8)
+        elif kind == 1 and at < len(out):
+            out[at] = rng.choice(INTERESTING)
+        elif kind == 2:
+            out[at:at] = rng.randbytes(rng.choice((1, 2, 4, 32)))
+        elif kind == 3:
+            del out[at : at + rng.choice((1, 2, 12, 100))]
+        elif kind == 4:
+            number = rng.choice(NUMBERS)
+            out[at : at + len(number)] = number
+        elif kind == 5:
+            piece = out[at : at + rng.randrange(1, 64)]
+            out[at:at] = piece * rng.choice((1, 2, 50))
+        elif kind == 6:
+            other = rng.choice(corpus)
+            start = rng.randrange(len(other) + 1)
+            out[at:] = other[start:]
+        else:
+            del out[at:]
+    return bytes(out[:MAX_INPUT])
+
+
+def pieces(data: bytes, rng: random.Random) -> list[bytes]:
+    """The same bytes as a stream may bring them."""
+    if rng.random() < 0.5:
+        return [data]
+    out = []
+    while data:
+        size = rng.choice((1, 2, 7, 64, 1024))
+        out.append(data[:size])
+        data = data[size:]
+    return out
+
+
+# --- the targets ------------------------------------------------------------------------------------
+
+
+def _proposer(data: bytes, rng: random.Random) -> None:
+    machine = Proposer(["/a/1.0.0", "/b/1.0.0"])
+    for piece in pieces(data, rng):
+        machine.bytes_to_send()
+        machine.receive_data(piece)
+        assert machine.protocol or len(machine.unread) <= 1034 + len(piece)
+
+
+def _responder(data: bytes, rng: random.Random) -> None:
+    machine = Responder(lambda protocol: protocol == "/b/1.0.0")
+    for piece in pieces(data, rng):
+        machine.receive_data(piece)
+        assert len(machine.bytes_to_send()) <= 1024
+        assert machine.protocol or len(machine.unread) <= 1034 + len(piece)
+
+
+def _lazy_reply(data: bytes, rng: random.Random) -> None:
+    machine = LazyReply("/a/1.0.0")
+    for piece in pieces(data, rng):
+        if machine.receive_data(piece):
+            return
+
+
+def _frames(data: bytes, rng: random.Random) -> None:
+    decoder = FrameDecoder(4096)
+    for piece in pieces(data, rng):
+        decoder.feed(piece)
+        for message in decoder:
+            assert len(message) <= 4096
+    decoder.finish()
+
+
+_KEYS = random.Random("noise keys")
+
+
+def _fixed_key() -> X25519PrivateKey:
+    """Deterministic keys: the corpus is a transcript, and must still fit."""
+    return X25519PrivateKey.from_private_bytes(_KEYS.randbytes(32))
+
+
+_STATIC = [_fixed_key() for _ in range(2)]
+_EPHEMERAL = [_fixed_key() for _ in range(2)]
+_IDENTITIES = [PrivateKey.from_seed(bytes((number,)) * 32) for number in (1, 2)]
+
+
+def _handshake(side: int) -> NoiseHandshake:
+    keys = iter((_STATIC[side], _EPHEMERAL[side]))
+    transport = NoiseTransport(_IDENTITIES[side], generate=lambda: next(keys))
+    return transport.handshake(initiator=side == 0, peer=None, muxers=("/yamux/1.0.0",))
+
+
+def _transcript() -> tuple[bytes, bytes]:
+    """What the responder, and what the initiator, hears in an honest handshake."""
+    initiator, responder = _handshake(0), _handshake(1)
+    first = initiator.bytes_to_send()
+    responder.receive_data(first)
+    second = responder.bytes_to_send()
+    initiator.receive_data(second)
+    return first + initiator.bytes_to_send(), second
+
+
+def _noise(side: int) -> Callable[[bytes, random.Random], None]:
+    def read(data: bytes, rng: random.Random) -> None:
+        machine = _handshake(side)
+        for piece in pieces(data, rng):
+            if machine.receive_data(piece) is not None:
+                return
+
+    return read
+
+
+def _records(data: bytes, rng: random.Random) -> None:
+    opened, used = NoiseRecords(bytes(32), bytes(32)).open_records(memoryview(data))
+    assert used <= len(data)
+    assert sum(map(len, opened)) <= used
+
+
+def _sealed(*plaintexts: bytes) -> bytes:
+    records = NoiseRecords(bytes(32), bytes(32))
+    out = bytearray()
+    for plaintext in plaintexts:
+        room = memoryview(bytearray(len(plaintext) + records.overhead))
+        out += room[: records.seal_into(plaintext, room)]
+    return bytes(out)
+
+
+def _yamux(data: bytes, rng: random.Random) -> None:
+    config = YamuxConfig(max_inbound_streams=64, max_buffered=1 << 20)
+    machine = YamuxMachine(config, client=rng.random() < 0.5)
+    ours = [machine.open_stream() for _ in range(3)]
+    now = 0.0
+    for piece in pieces(data, rng):
+        events: list[Event] = []
+        machine.receive_data(piece, now, events)
+        now += rng.choice((0.0, 0.001, 1.0))
+        for stream in list(machine.streams.values()):
+            if stream.unread and rng.random() < 0.5:
+                machine.read(stream, 1024)
+            if stream.fault is None and rng.random() < 0.1:
+                if rng.random() < 0.5:
+                    machine.reset(stream, 0, events)
+                elif not stream.fin_queued:
+                    machine.send_data(stream, b"answer")
+        if rng.random() < 0.5:
+            while machine.has_output:
+                machine.next_record(65519)
+        assert machine.buffered <= config.max_buffered
+        assert len(machine.streams) <= config.max_inbound_streams + len(ours)
+        assert machine.buffered == sum(stream.unread for stream in machine.streams.values())
+
+
+def _identify(data: bytes, _: random.Random) -> None:
+    message = codec.decode([data[: codec.MAX_RECEIVED_PART]])
+    assert len(message.protocols) <= codec.MAX_PROTOCOLS
+    assert len(message.listen_addresses) <= codec.MAX_ADDRESSES
+    assert all(isinstance(protocol, str) for protocol in message.protocols)
+
+
+def _envelope(data: bytes, _: random.Random) -> None:
+    PeerRecord.open(Envelope.decode(data))
+
+
+def _address_bytes(data: bytes, _: random.Random) -> None:
+    address = parse_bytes(data)
+    assert Multiaddr.parse(str(address)) == address
+
+
+def _address_text(data: bytes, _: random.Random) -> None:
+    address = Multiaddr.parse(data.decode("utf-8", "replace"))
+    assert parse_bytes(address.to_bytes()) == address
+
+
+def _peer_bytes(data: bytes, _: random.Random) -> None:
+    peer = PeerId(data)
+    assert PeerId.parse(str(peer)) == peer
+
+
+def _peer_text(data: bytes, _: random.Random) -> None:
+    PeerId.parse(data.decode("utf-8", "replace"))
+
+
+def _public_key(data: bytes, _: random.Random) -> None:
+    found = PublicKey.decode(data)
+    assert PublicKey.decode(found.encode()) == found
+
+
+def targets() -> list[Target]:
+    """Every reader, with valid inputs."""
+    keys = [_IDENTITIES[0], *(PrivateKey.generate(kind) for kind in (KeyType.SECP256K1, KeyType.ECDSA, KeyType.RSA))]
+    peers = [key.public_key.peer_id() for key in keys]
+    addresses = [
+        Multiaddr.parse(text)
+        for text in (
+            "/ip4/127.0.0.1/tcp/4001",
+            "/ip6/2001:db8::1/udp/4001/quic-v1",
+            "/dns4/alice.example/tcp/443/wss",
+            "/ip6zone/eth0/ip6/fe80::1/tcp/1",
+            "/memory/1000",
+            f"/ip4/1.2.3.4/tcp/4001/p2p/{peers[0]}/p2p-circuit/p2p/{peers[1]}",
+        )
+    ]
+    raw = tuple(address.to_bytes() for address in addresses)
+    envelopes = [PeerRecord(peer, 7, raw).seal(key) for peer, key in zip(peers, keys, strict=True)]
+    messages = [
+        codec.encode(
+            IdentifyMessage(
+                public_key=key.public_key.encode(),
+                listen_addresses=tuple(addresses),
+                protocols=("/ipfs/id/1.0.0", "/ipfs/ping/1.0.0"),
+                observed_address=addresses[0],
+                protocol_version="x/1",
+                agent_version="y/1",
+                signed_peer_record=envelope,
+            )
+        )[0]
+        for key, envelope in zip(keys, envelopes, strict=True)
+    ]
+    heard_by_responder, heard_by_initiator = _transcript()
+    multistream = [lazy_proposal("/a/1.0.0"), lazy_proposal("/b/1.0.0"), lazy_proposal("na")]
+    multistream += [lazy_proposal("na") + lazy_proposal("/b/1.0.0")[20:] + b"behind"]
+    yamux = [
+        opening(1, "/echo/1.0.0", b"hello") + data(1, b"more") + frame(WINDOW, FIN, 1, 0),
+        frame(WINDOW, SYN, 1, 0) + frame(WINDOW, 0, 1, 100_000) + frame(WINDOW, RST, 1, 5),
+        frame(PING, SYN, 0, 1) + frame(PING, ACK, 0, 1) + frame(GO_AWAY, 0, 0, 0),
+        b"".join(opening(number, "/a/1.0.0") for number in range(1, 60, 2)),
+        b"".join(frame(WINDOW, SYN, number, 0) for number in range(2, 60, 2)),
+        frame(WINDOW, ACK, 1, 0) + data(1, bytes(5000)) + frame(WINDOW, ACK | FIN, 2, 0),
+    ]
+    framed = [bytes((len(body),)) + body for body in (b"", b"x", bytes(100))]
+    return [
+        Target("multistream proposer", _proposer, multistream, (ProtocolError,)),
+        Target("multistream responder", _responder, multistream, (ProtocolError,)),
+        Target("multistream lazy reply", _lazy_reply, multistream, (ProtocolError,)),
+        Target("framing", _frames, framed, (ProtocolError,)),
+        Target("noise initiator", _noise(0), [heard_by_initiator], (HandshakeError,)),
+        Target("noise responder", _noise(1), [heard_by_responder], (HandshakeError,)),
+        Target("noise records", _records, [_sealed(b"", b"x", bytes(5000))], (SecurityError,)),
+        Target("yamux machine", _yamux, yamux, (ProtocolError,)),
+        Target("identify", _identify, messages, (ProtocolError,)),
+        Target("envelope", _envelope, [e.encode() for e in envelopes], (RecordError, InvalidKey, InvalidSignature)),
+        Target("multiaddr bytes", _address_bytes, raw, (InvalidAddress,)),
+        Target("multiaddr text", _address_text, [str(a).encode() for a in addresses], (InvalidAddress,)),
+        Target("peer id bytes", _peer_bytes, [peer.to_bytes() for peer in peers], (InvalidPeerId,)),
+        Target("peer id text", _peer_text, [str(peer).encode() for peer in peers], (InvalidPeerId,)),
+        Target("public key", _public_key, [key.public_key.encode() for key in keys], (InvalidKey,)),
+    ]
+
+
+def run(
+    target: Target, seed: int, *, seconds: float | None = None, rounds: int | None = None
+) -> tuple[int, int, float]:
+    """Feed a target mutated inputs until time or rounds are over.
+
+    Returns how many inputs there were, how many were refused, and the longest time one took in seconds. Raises Crash.
+    """
+    rng = random.Random(f"{seed}/{target.name}")
+    end = None if seconds is None else time.monotonic() + seconds
+    inputs = refused = 0
+    longest = 0.0
+    while (end is None or time.monotonic() < end) and (rounds is None or inputs < rounds):
+        data = mutate(rng.choice(target.corpus), target.corpus, rng)
+        inputs += 1
+        start = time.perf_counter()
+        try:
+            target.read(data, rng)
+        except target.refusals:
+            refused += 1
+        except Exception as fault:
+            raise Crash(target.name, data, seed) from fault
+        longest = max(longest, time.perf_counter() - start)
+    return inputs, refused, longest
