@@ -272,7 +272,10 @@ class Swarm:
 
     def connectedness(self, peer: PeerId) -> Connectedness:
         """Whether we have a live connection to `peer`."""
-        return Connectedness.NOT_CONNECTED if self._best_connection(peer) is None else Connectedness.CONNECTED
+        for connection in self._connections.get(peer, ()):
+            if not connection.closed:
+                return Connectedness.CONNECTED
+        return Connectedness.NOT_CONNECTED
 
     def peers(self) -> list[PeerId]:
         """The peers we have connections to."""

@@ -21,9 +21,7 @@ class Matrix:
 
     def record(self, row: str, language: str, direction: str, outcome: str, detail: str) -> None:
         """Note one outcome; `detail` names a part of the cell (a key type, say)."""
-        directions = [direction] if direction else ["we dial", "we listen"]
-        for each in directions:
-            self._cells.setdefault(row, {}).setdefault((language, each), []).append((outcome, detail))
+        self._cells.setdefault(row, {}).setdefault((language, direction or "we dial"), []).append((outcome, detail))
 
     @property
     def empty(self) -> bool:
@@ -62,6 +60,7 @@ class Matrix:
         return (
             "# What works with what\n\n"
             "Written by `make interop`: each cell is a test that ran against a real peer of the implementation named.\n"
-            "✓ seen to work · ✗ failed · – the peer's library has no such thing, or cannot tell.\n\n"
+            "✓ seen to work · ✗ failed · – the peer's library has no such thing, or cannot tell.\n"
+            "A row that names its own direction fills the first column of its peer alone.\n\n"
             f"{self.table()}\n"
         )

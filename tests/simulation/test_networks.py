@@ -18,9 +18,10 @@ def test_another_seed_gives_another_log() -> None:
     assert run(8, seed=1, backend="asyncio", searches=5).digest != run(8, seed=2, backend="asyncio", searches=5).digest
 
 
-def test_forty_hosts_join_refresh_and_find_each_other() -> None:
-    record = run(40, seed=3, backend="asyncio", searches=100)
+def test_twenty_four_hosts_join_refresh_and_find_each_other() -> None:
+    """`python -m tests.soak` runs two hundred."""
+    record = run(24, seed=3, backend="asyncio", searches=60)
     bootstrapped = [entry for entry in record.entries if entry.what.startswith("bootstrapped")]
     found = [entry for entry in record.entries if entry.what.startswith("found")]
-    assert (len(bootstrapped), len(found)) == (40, 100)
-    assert all(int(entry.what.rpartition(" ")[2]) >= 1 for entry in bootstrapped)
+    assert (len(bootstrapped), len(found)) == (24, 60)
+    assert all(int(entry.what.rpartition(" ")[2]) >= 1 for entry in bootstrapped[1:])  # the first had nobody to ask

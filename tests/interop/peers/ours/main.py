@@ -83,7 +83,9 @@ async def serve(options: argparse.Namespace) -> None:
 
 
 async def run_dht(host: Host, options: argparse.Namespace, *, task_status: anyio.abc.TaskStatus[Dht]) -> None:
-    async with Dht(host, DhtConfig(prefix=options.dht_prefix, mode=options.dht)) as dht:
+    async with Dht(
+        host, DhtConfig(prefix=options.dht_prefix, mode=options.dht, auto_refresh=not options.dht_idle)
+    ) as dht:
         task_status.started(dht)
         await anyio.sleep_forever()
 
@@ -96,6 +98,7 @@ def main() -> None:
     parser.add_argument("--muxer", choices=["yamux"], default="yamux")
     parser.add_argument("--dht", choices=["off", "server", "client"], default="off")
     parser.add_argument("--dht-prefix", default="/p2pstack")
+    parser.add_argument("--dht-idle", action="store_true", help="of ours alone: no lookups but those asked for")
     parser.add_argument("--backend", choices=["asyncio", "trio", "uvloop"], default="asyncio")
     options = parser.parse_args()
     if options.backend == "uvloop":
