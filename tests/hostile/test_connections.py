@@ -432,3 +432,65 @@ def test_a_sender_to_a_peer_that_does_not_read_is_set_free_when_the_connection_e
             await unharmed(world)
 
     run(main)
+
+
+# --- staying in step ---------------------------------------------------------------------------------
+
+
+def test_a_cancelled_write_leaves_the_connection_in_step(run: Run) -> None:
+    """Cancelled in the middle of sending, everything handed over arrives whole, and the connection goes on."""
+    item = bytes(range(256)) * 1024
+    progress: list[int] = []
+
+    async def give_up(stream: Stream) -> None:
+        for number in range(8):
+            with anyio.move_on_after(0.01):
+                await stream.send(item)
+            progress.append(number)
+        await stream.send_eof()
+
+    async def main() -> None:
+        async with memory_world(capacity=PIPE) as world, world.honest(66) as mallory:
+            alice = world.alice
+            alice.set_stream_handler(ECHO, echo)
+            alice.set_stream_handler("/give-up/1.0.0", give_up)
+            await mallory.connect(alice.peer_info)
+            stream = await mallory.new_stream(alice.id, "/give-up/1.0.0")
+            await stream.send(b"x")
+            received = bytearray()
+            try:
+                await anyio.sleep(1)  # nobody reads while alice gives up again and again
+                async for piece in stream:
+                    received += piece
+            except StreamReset:
+                pass  # what was handed over in part would be worse
+            else:
+                assert len(received) % len(item) == 0
+            assert received == (item * 8)[: len(received)]
+            assert progress
+            assert await exchange(mallory, alice) == b"hello"
+
+    run(main)
+
+
+def test_a_message_in_thousands_of_fragments_is_read_whole(run: Run) -> None:
+    body = bytes(range(250)) * 20
+    received: list[bytes] = []
+
+    async def take(stream: Stream) -> None:
+        received.append(await stream.receive_exactly(len(body)))
+        received.append(await stream.receive_message(len(body)))
+
+    async def main() -> None:
+        async with memory_world() as world:
+            world.alice.set_stream_handler("/take/1.0.0", take)
+            mallory = await world.mallory()
+            await mallory.send(opening(1, "/take/1.0.0"))
+            for byte in body + b"\x88\x27" + body:
+                await mallory.send(data(1, bytes((byte,))))
+                await anyio.sleep(0.0001)
+            await settle()
+            assert received == [body, body]
+            mallory.close()
+
+    run(main)
