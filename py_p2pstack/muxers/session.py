@@ -68,7 +68,7 @@ class SessionStream(StreamState):
     async def receive(self, max_bytes: int = 65536) -> bytes:
         """See `MuxedStream.receive`."""
         while not self.received:
-            if self.remote_fin:
+            if self.remote_fin and not self.discarding:
                 raise anyio.EndOfStream
             if self.fault is not None:
                 raise copy(self.fault) from self.fault.__cause__

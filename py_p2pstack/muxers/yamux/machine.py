@@ -218,6 +218,7 @@ class YamuxMachine:
             stream, deadline = next(iter(self._closing.items()))
             if deadline > now:
                 break
+            del self._closing[stream]
             self.reset(stream, StreamCode.NO_ERROR, events)
 
     def fail_all(self, fault: Exception, events: list[Event], *, flush: bool = False) -> None:

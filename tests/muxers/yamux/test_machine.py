@@ -172,10 +172,12 @@ def test_an_end_never_travels_with_bytes() -> None:
 
 def test_an_end_that_travels_with_bytes_counts_behind_them() -> None:
     bob = server()
-    feed(bob, frame(DATA, SYN | FIN, 1, body=b"all of it")[:15])
-    assert not bob.streams[1].remote_fin
-    feed(bob, frame(DATA, SYN | FIN, 1, body=b"all of it")[15:])
-    assert bob.streams[1].remote_fin
+    whole = frame(DATA, SYN | FIN, 1, body=b"all of it")
+    ends = []
+    for piece in (whole[:15], whole[15:]):
+        feed(bob, piece)
+        ends.append(bob.streams[1].remote_fin)
+    assert ends == [False, True]
     assert bob.read(bob.streams[1], 100) == b"all of it"
 
 
