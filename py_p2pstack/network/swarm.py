@@ -295,12 +295,18 @@ class Swarm:
         while True:
             await anyio.sleep(self.config.tick_interval)
             now = anyio.current_time()
-            for connection in self.conns():
-                connection.tick(now)
+            self._tick(now)
             if now >= next_trim:
                 next_trim = now + self.config.trim_interval
-                for surplus in self.conn_manager.connections_to_trim(now):
-                    surplus.close(ConnectionCode.GARBAGE_COLLECTED)
+                self._trim(now)
+
+    def _tick(self, now: float) -> None:  # a loop of its own: one that sleeps would keep its last connection alive
+        for connection in self.conns():
+            connection.tick(now)
+
+    def _trim(self, now: float) -> None:
+        for surplus in self.conn_manager.connections_to_trim(now):
+            surplus.close(ConnectionCode.GARBAGE_COLLECTED)
 
     # --- streams ----------------------------------------------------------------------------------
 
