@@ -40,7 +40,7 @@ class _Race:
     """What the attempts at one peer share."""
 
     peer: PeerId
-    limiter: anyio.CapacityLimiter
+    limiter: anyio.Semaphore
     attempts: list[tuple[Multiaddr, BaseException]]
     in_flight: int = 0
     winner: tuple[MuxedConnection, ConnectionScope] | None = None
@@ -72,7 +72,7 @@ class Dialer:
         self._gater = gater
         self._resources = resources
         self._config = config
-        self._limiter = anyio.CapacityLimiter(config.max_parallel_dials)
+        self._limiter = anyio.Semaphore(config.max_parallel_dials, fast_acquire=True)
         self.backoff = AddressBackoff()
         self.black_holes = BlackHoleDetector()
 
@@ -90,7 +90,7 @@ class Dialer:
             raise DialError(peer, (), "that is ourselves")
         if not self._gater.intercept_peer_dial(peer):
             raise DialError(peer, (), "the connection gater refused the peer")
-        race = _Race(peer, anyio.CapacityLimiter(self._config.max_parallel_dials_per_peer), [])
+        race = _Race(peer, anyio.Semaphore(self._config.max_parallel_dials_per_peer, fast_acquire=True), [])
         with anyio.move_on_after(self._config.dial_peer_timeout) as scope:
             candidates = self._screen(race, await self._resolve(race))
             await self._run(race, dial_ranker.rank(candidates))
@@ -141,6 +141,10 @@ class Dialer:
     # --- in which order ---------------------------------------------------------------------------
 
     async def _run(self, race: _Race, schedule: Sequence[tuple[Multiaddr, float]]) -> None:
+        if len(schedule) == 1:  # nobody to race with: no task is needed
+            race.in_flight = 1
+            await self._attempt(race, schedule[0][0])
+            return
         start = anyio.current_time()
         try:
             async with anyio.create_task_group() as attempts:
@@ -158,6 +162,7 @@ class Dialer:
         except BaseException:
             if race.winner is not None:
                 connection, scope = race.winner
+                race.winner = None
                 connection.close()
                 scope.done()
             raise
