@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 import anyio
+import anyio.lowlevel
 
 from py_p2pstack.addresses import Multiaddr, is_loopback, is_public
 from py_p2pstack.core.connection import Connection
@@ -148,6 +149,7 @@ class IdentifyService:
     async def _identify(self, connection: Connection) -> None:
         peer = connection.remote_peer
         try:
+            await anyio.lowlevel.checkpoint()  # whoever dialled goes first
             with anyio.fail_after(self._config.timeout):
                 async with await connection.new_stream([PROTOCOL]) as stream:
                     message = await _receive(stream)
@@ -267,13 +269,15 @@ class IdentifyService:
             changes.discard_waiting()  # one push tells of all changes made until now
             async with anyio.create_task_group() as pushes:
                 for connection in self._host.network.conns():
-                    if self._host.peerstore.first_supported(connection.remote_peer, (PUSH_PROTOCOL,)):
-                        pushes.start_soon(self._push, connection, limiter)
+                    pushes.start_soon(self._push, connection, limiter)
 
     async def _push(self, connection: Connection, limiter: anyio.CapacityLimiter) -> None:
         try:
             async with limiter:
                 with anyio.fail_after(self._config.timeout):
+                    await self.wait(connection)  # it may have been told the old state a moment ago
+                    if not self._host.peerstore.first_supported(connection.remote_peer, (PUSH_PROTOCOL,)):
+                        return
                     async with await connection.new_stream([PUSH_PROTOCOL]) as stream:
                         await self._send(stream)
                         await stream.send_eof()
