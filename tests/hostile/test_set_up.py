@@ -19,8 +19,10 @@ from py_p2pstack.security.noise import NoiseTransport
 from py_p2pstack.security.noise.records import NoiseRecords
 from py_p2pstack.upgrade.multistream import lazy_proposal
 from py_p2pstack.upgrade.negotiate import RawPipe, SealedPipe
-from tests.hostile.mallory import Run, World, memory_world, secured_with, settle
+from py_p2pstack.upgrade.upgrader import UpgraderConfig
+from tests.hostile.mallory import Run, World, memory_world, secured_with, settle, tcp_world, until
 from tests.hosts import ECHO, echo, exchange, key
+from tests.soak.leaks import descriptors
 
 SET_UP = 10.0  # seconds that set-up may take
 
@@ -125,6 +127,25 @@ def test_a_slow_loris_in_the_negotiation_of_the_muxer_dies_in_ten_seconds(run: R
             assert world.held() == (0, 0, 0)
 
     run(main)
+
+
+@pytest.mark.anyio
+async def test_on_tcp_a_slow_loris_gives_its_descriptor_back_too() -> None:
+    """With a shorter time for set-up, as this one is spent on the wall clock."""
+    async with tcp_world(config=HostConfig(upgrade=UpgraderConfig(handshake_timeout=0.3))) as world:
+        alice = world.alice
+        alice.set_stream_handler(ECHO, echo)
+        before = descriptors()
+        dialled = [await world.connect() for _ in range(20)]
+        for number, raw in enumerate(dialled):
+            raw.send_nowait(first_noise_message()[: 5 * number])
+        async with world.honest(1) as bob:
+            await bob.connect(alice.peer_info)
+            assert await exchange(bob, alice) == b"hello"
+        await until(lambda: world.held() == (0, 0, 0), within=10)
+        for raw in dialled:
+            raw.close()
+        assert descriptors() == before
 
 
 def test_a_peer_that_sends_faster_than_we_read_cannot_hold_the_event_loop() -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from py_p2pstack.addresses import Multiaddr, parse_bytes
+from py_p2pstack.addresses import Multiaddr, PeerInfo, parse_bytes
 from py_p2pstack.errors import (
     HandshakeError,
     InvalidAddress,
@@ -25,8 +25,10 @@ from py_p2pstack.errors import (
     SecurityError,
 )
 from py_p2pstack.identity import Envelope, KeyType, PeerId, PeerRecord, PrivateKey, PublicKey
+from py_p2pstack.identity.peer_record import DOMAIN, PAYLOAD_TYPE
 from py_p2pstack.muxers.yamux.config import YamuxConfig
 from py_p2pstack.muxers.yamux.machine import Event, YamuxMachine
+from py_p2pstack.protocols.dht import codec as dht
 from py_p2pstack.protocols.identify import codec
 from py_p2pstack.protocols.identify.codec import IdentifyMessage
 from py_p2pstack.security.noise import NoiseTransport
@@ -234,6 +236,19 @@ def _envelope(data: bytes, _: random.Random) -> None:
     PeerRecord.open(Envelope.decode(data))
 
 
+def _peer_record(data: bytes, _: random.Random) -> None:
+    """What the right key signed, and is a mess all the same."""
+    record = PeerRecord.open(Envelope.seal(_IDENTITIES[0], DOMAIN, PAYLOAD_TYPE, data))
+    assert record.peer_id == _IDENTITIES[0].public_key.peer_id()
+
+
+def _dht(data: bytes, _: random.Random) -> None:
+    message = dht.decode(data, max_peers=40)
+    assert len(message.closer_peers) <= 40
+    for peer in message.closer_peers:
+        assert len(peer.info.addresses) <= dht.MAX_ADDRESSES
+
+
 def _address_bytes(data: bytes, _: random.Random) -> None:
     address = parse_bytes(data)
     assert Multiaddr.parse(str(address)) == address
@@ -300,6 +315,12 @@ def targets() -> list[Target]:
         b"".join(frame(WINDOW, SYN, number, 0) for number in range(2, 60, 2)),
         frame(WINDOW, ACK, 1, 0) + data(1, bytes(5000)) + frame(WINDOW, ACK | FIN, 2, 0),
     ]
+    closer = tuple(dht.KadPeer(PeerInfo(peer, tuple(addresses))) for peer in peers)
+    queries = [
+        dht.encode(dht.Message(type=dht.MessageType.FIND_NODE, key=peers[0].to_bytes())),
+        dht.encode(dht.Message(type=dht.MessageType.FIND_NODE, key=b"key", closer_peers=closer)),
+        dht.encode(dht.Message(type=dht.MessageType.PING)),
+    ]
     framed = [bytes((len(body),)) + body for body in (b"", b"x", bytes(100))]
     return [
         Target("multistream proposer", _proposer, multistream, (ProtocolError,)),
@@ -312,6 +333,8 @@ def targets() -> list[Target]:
         Target("yamux machine", _yamux, yamux, (ProtocolError,)),
         Target("identify", _identify, messages, (ProtocolError,)),
         Target("envelope", _envelope, [e.encode() for e in envelopes], (RecordError, InvalidKey, InvalidSignature)),
+        Target("peer record", _peer_record, [envelopes[0].payload], (RecordError,)),
+        Target("dht message", _dht, queries, (ProtocolError,)),
         Target("multiaddr bytes", _address_bytes, raw, (InvalidAddress,)),
         Target("multiaddr text", _address_text, [str(a).encode() for a in addresses], (InvalidAddress,)),
         Target("peer id bytes", _peer_bytes, [peer.to_bytes() for peer in peers], (InvalidPeerId,)),
