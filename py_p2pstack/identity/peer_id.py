@@ -58,9 +58,7 @@ class PeerId:
         """
         if len(text) > _MAX_TEXT:
             raise InvalidPeerId(f"not a peer id: {len(text)} characters")
-        if not (
-            text.isascii() and text.isalnum()
-        ):  # the decoders below forgive white space, padding, underscores
+        if not (text.isascii() and text.isalnum()):  # the decoders below forgive white space, padding, underscores
             raise InvalidPeerId(f"not a peer id: {text!r}")
         try:
             if text.startswith(("Qm", "1")):

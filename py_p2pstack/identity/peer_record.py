@@ -66,7 +66,5 @@ class PeerRecord:
         if peer != signer:
             raise RecordError(f"a record of {peer} signed by {signer}")
         if len(message.addresses) > MAX_ADDRESSES:
-            raise RecordError(
-                f"a peer record of {len(message.addresses)} addresses; the limit is {MAX_ADDRESSES}"
-            )
+            raise RecordError(f"a peer record of {len(message.addresses)} addresses; the limit is {MAX_ADDRESSES}")
         return cls(peer, message.seq, tuple(each.multiaddr for each in message.addresses))
