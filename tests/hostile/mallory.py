@@ -172,9 +172,13 @@ class World:
 
 
 async def secured_with(raw: RawConnection, identity: PrivateKey, *, muxers: Sequence[str] = (YAMUX,)) -> Mallory:
-    """Run an honest noise handshake as the dialer."""
+    """Run an honest noise handshake as the dialer; hangs up if it fails."""
     noise = NoiseTransport(identity)
-    _, secured = await secure(RawPipe(raw), {noise.protocol: noise}, initiator=True, peer=None, muxers=muxers)
+    try:
+        _, secured = await secure(RawPipe(raw), {noise.protocol: noise}, initiator=True, peer=None, muxers=muxers)
+    except BaseException:
+        raw.close()
+        raise
     return Mallory(raw, secured)
 
 

@@ -1,8 +1,9 @@
-"""The long runs: ten thousand connections, ten thousand streams, and fuzzing until the time is over.
+"""The long runs: ten thousand connections, ten thousand streams, a siege, and fuzzing until the time is over.
 
-    python -m tests.soak [--minutes N] [--seed S] [--connections N] [--streams N] [--backend asyncio|trio|both]
+    python -m tests.soak [--minutes N] [--seed S] [--connections N] [--streams N] [--siege S] [--backend B]
 
-Prints figures; exits with 1 if something leaked or a reader of foreign bytes let anything but a refusal out.
+Prints figures; exits with 1 if something leaked, if honest peers were not served or the event loop stalled under
+attack, or if a reader of foreign bytes let anything but a refusal out.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ import secrets
 import sys
 import time
 import traceback
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
 
 import anyio
 
-from tests.soak import fuzz, leaks
+from tests.soak import fuzz, leaks, siege
 
 _IDLE_WORKERS = 2 * 64  # handler tasks two hosts keep for their next streams
 _GROWTH = 16 * 1024 * 1024  # bytes the process may have grown by: arenas and caches
@@ -36,6 +38,12 @@ def main() -> int:
         ):
             if count:
                 good = _leak_run(backend, name, count, work) and good
+        if arguments.siege:
+            outcome = anyio.run(siege.besiege, arguments.siege, arguments.seed, backend=backend)
+            print(f"siege of {arguments.siege:g} s on {backend}\n  {outcome}", flush=True)
+            for fault, count in Counter(outcome.failed).most_common(5):
+                print(f"  {count} x {fault}")
+            good = good and outcome.good
     return 0 if _fuzz_run(arguments.seed, 60 * arguments.minutes) and good else 1
 
 
@@ -47,6 +55,7 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("--connections", type=int, default=10_000, help="one after the other (default: 10000)")
     parser.add_argument("--streams", type=int, default=10_000, help="sixteen at a time (default: 10000)")
+    parser.add_argument("--siege", type=float, default=60.0, help="seconds under attack (default: 60)")
     parser.add_argument("--backend", choices=("asyncio", "trio", "both"), default="both")
     return parser.parse_args()
 
