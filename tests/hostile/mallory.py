@@ -24,7 +24,7 @@ from py_p2pstack.transports.memory import MemoryNetwork, MemoryTransport
 from py_p2pstack.transports.tcp import TcpTransport
 from py_p2pstack.upgrade.multistream import lazy_proposal
 from py_p2pstack.upgrade.negotiate import RawPipe, secure
-from tests.hosts import key, memory_host
+from tests.hosts import exchange, key, memory_host
 
 DATA, WINDOW, PING, GO_AWAY = range(4)
 SYN, ACK, FIN, RST = 1, 2, 4, 8
@@ -206,6 +206,16 @@ async def until(condition: Callable[[], bool], *, within: float = 20.0) -> None:
 async def settle() -> None:
     """Let everybody do what can be done now, in virtual time (where trio never finds all tasks blocked)."""
     await anyio.sleep(0.001)
+
+
+async def unharmed(world: World) -> None:
+    """Mallory's connection is out of the books, and somebody honest is served."""
+    alice = world.alice
+    await settle()
+    assert world.held() == (0, 0, 0)
+    async with world.honest(1) as bob:
+        await bob.connect(alice.peer_info)
+        assert await exchange(bob, alice) == b"hello"
 
 
 @pytest.fixture(params=["asyncio", "trio"])
