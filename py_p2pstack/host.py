@@ -43,6 +43,7 @@ class BasicHost:
         announce: Sequence[Multiaddr],
         identify: IdentifyConfig,
         ping_timeout: float,
+        clock: Callable[[], float],
         wall_clock: Callable[[], float],
     ) -> None:
         self.id: PeerId = private_key.public_key.peer_id()
@@ -57,7 +58,7 @@ class BasicHost:
         self._identify = IdentifyService(
             self, private_key, config=identify, observed=self._observed, wall_clock=wall_clock
         )
-        self._ping = PingService(self, timeout=ping_timeout)
+        self._ping = PingService(self, timeout=ping_timeout, clock=clock)
 
     def __repr__(self) -> str:
         return f"<Host {self.id} {', '.join(map(str, self.network.listen_addresses())) or 'not listening'}>"

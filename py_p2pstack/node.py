@@ -126,5 +126,6 @@ class Host(BasicHost):
             announce=[Multiaddr.parse(address) for address in announce],
             identify=config.identify,
             ping_timeout=config.ping_timeout,
+            clock=clock,
             wall_clock=wall_clock,
         )

@@ -12,7 +12,6 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from copy import copy
 from functools import partial
 
 import anyio
@@ -22,18 +21,15 @@ from py_p2pstack.core.error_codes import StreamCode
 from py_p2pstack.core.muxer import ConnectionInfo, MuxedStream
 from py_p2pstack.core.security import RecordLayer
 from py_p2pstack.core.transport import RawConnection
-from py_p2pstack.core.types import Buffer, Direction
-from py_p2pstack.errors import ConnectionClosed, P2PError, RemoteProtocolError, ResourceLimitExceeded, StreamClosed
+from py_p2pstack.core.types import Direction
+from py_p2pstack.errors import ConnectionClosed, P2PError, RemoteProtocolError, ResourceLimitExceeded
+from py_p2pstack.muxers.stream import SessionStream
 from py_p2pstack.muxers.yamux.config import YamuxConfig
 from py_p2pstack.muxers.yamux.machine import Event, StreamEnded, StreamOpened, StreamReadable, YamuxMachine
-from py_p2pstack.muxers.yamux.stream_state import StreamState
 
 _READ = 256 * 1024  # bytes read at once: what several records need, and little enough for the cache
 _BATCH = 128 * 1024  # bytes sealed between two yields: bounds a ping's wait under bulk
 _INLINE = 16 * 1024  # bytes up to which a write may go out inline
-_STREAM_HIGH = 256 * 1024  # bytes queued in a stream above which its sender waits
-_STREAM_LOW = 128 * 1024  # … until no more than this is left
-_CONNECTION_HIGH = 512 * 1024  # bytes queued in all streams above which each sender waits for its own to be out
 _FLUSH_TIMEOUT = 1.0  # seconds that closing waits for queued bytes and the go-away to leave
 _LAST_WORDS = 0.25  # seconds in which the reader may still find the go-away of a peer that cut us off
 _EVENTS = 256  # events of one record after which others get a turn before the next
@@ -48,115 +44,6 @@ class _Scratch(threading.local):
 
 
 _scratch = _Scratch()
-
-
-class SessionStream(StreamState):
-    """One stream of a session; implements `core.muxer.MuxedStream`."""
-
-    __slots__ = ("_drained", "_readable", "_session", "on_end")
-
-    def __init__(self, session: Session, stream_id: int, *, inbound: bool, flags: int) -> None:
-        super().__init__(stream_id, inbound=inbound, flags=flags)
-        self._session = session
-        self._readable: anyio.Event | None = None
-        self._drained: anyio.Event | None = None
-        self.on_end: Callable[[], None] | None = None
-
-    def __repr__(self) -> str:
-        return f"<SessionStream {self.id} {self.unread} unread, {self.queued} unsent>"
-
-    async def receive(self, max_bytes: int = 65536) -> bytes:
-        """See `MuxedStream.receive`."""
-        while not self.received:
-            if self.remote_fin and not self.discarding:
-                raise anyio.EndOfStream
-            if self.fault is not None:
-                raise copy(self.fault) from self.fault.__cause__
-            if self.discarding:
-                raise StreamClosed("the stream was closed")
-            if self._readable is not None:
-                raise anyio.BusyResourceError("receiving from")
-            if self.flags:
-                self._session.flush()
-            self._readable = anyio.Event()
-            try:
-                await self._readable.wait()
-            finally:
-                self._readable = None
-        return self._session.read(self, max_bytes)
-
-    async def send(self, item: Buffer) -> None:
-        """See `MuxedStream.send`."""
-        session = self._session
-        machine = session.machine
-        if self.queued > _STREAM_HIGH:
-            await self._wait_for_room()
-        machine.send_data(self, item)
-        if self.queued > _STREAM_HIGH or machine.queued > _CONNECTION_HIGH:
-            await self._wait_drained(_STREAM_LOW if machine.queued <= _CONNECTION_HIGH else 0)
-        else:
-            session.flush()
-
-    async def _wait_for_room(self) -> None:
-        """Sends cancelled before this one left too much behind."""
-        try:
-            await self._wait_drained(_STREAM_LOW)
-        except anyio.get_cancelled_exc_class():
-            self.reset()
-            raise
-
-    async def _wait_drained(self, low: int) -> None:
-        if self._drained is not None:
-            raise anyio.BusyResourceError("sending to")
-        self.drain_at = low
-        self._drained = anyio.Event()
-        try:
-            self._session.flush()
-            await self._drained.wait()
-        finally:
-            self._drained = None
-            self.drain_at = -1
-        if self.fault is not None:
-            raise copy(self.fault) from self.fault.__cause__
-
-    async def send_eof(self) -> None:
-        """See `MuxedStream.send_eof`."""
-        self._session.machine.send_eof(self)
-        self._session.flush_later()
-
-    def reset(self, code: int = 0) -> None:
-        """See `MuxedStream.reset`."""
-        self._session.reset(self, code)
-
-    async def aclose(self) -> None:
-        """See `MuxedStream.aclose`."""
-        session = self._session
-        session.machine.send_eof(self)
-        if not (self.remote_fin or self.discarding) or self.unread:
-            session.machine.discard(self, anyio.current_time())
-            if self._readable is not None:
-                self._readable.set()
-        session.flush_later()
-
-    # --- called by the session --------------------------------------------------------------------
-
-    def wake_reader(self) -> None:
-        """Something came."""
-        if self._readable is not None:
-            self._readable.set()
-
-    def wake_sender(self) -> None:
-        """What was queued is out, or never will be."""
-        if self._drained is not None:
-            self._drained.set()
-
-    def tell_end(self) -> None:
-        """Both directions have ended."""
-        self.wake_reader()
-        self.wake_sender()
-        callback, self.on_end = self.on_end, None
-        if callback is not None:
-            callback()
 
 
 class Session:

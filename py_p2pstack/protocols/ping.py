@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Protocol
 
@@ -48,9 +48,11 @@ async def serve_ping(stream: Stream) -> None:
 class PingService:
     """Answers pings and sends them."""
 
-    def __init__(self, host: PingHost, *, timeout: float = 10.0) -> None:
+    def __init__(self, host: PingHost, *, timeout: float, clock: Callable[[], float]) -> None:
+        """`clock` measures round trips: an event loop's own may have a resolution of milliseconds (uvloop)."""
         self._host = host
         self._timeout = timeout
+        self._clock = clock
         host.set_stream_handler(PROTOCOL, serve_ping)
 
     async def ping(self, peer: PeerId) -> float:
@@ -70,7 +72,7 @@ class PingService:
         async with await self._host.new_stream(peer, [PROTOCOL]) as stream:
             while True:
                 data = secrets.token_bytes(SIZE)
-                start = anyio.current_time()
+                start = self._clock()
                 try:
                     with anyio.fail_after(self._timeout):
                         await stream.send(data)
@@ -81,6 +83,6 @@ class PingService:
                     raise RemoteProtocolError("the peer closed the stream instead of answering the ping") from None
                 if answer != data:
                     raise RemoteProtocolError("the peer answered a ping with other bytes")
-                rtt = anyio.current_time() - start
+                rtt = self._clock() - start
                 peerstore.record_latency(peer, rtt)
                 yield rtt

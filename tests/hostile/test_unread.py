@@ -83,7 +83,6 @@ PIPE = 128 * 1024  # what the memory pipe holds each way; on TCP the kernel does
             lambda i: opening(2 * i + 1, IDENTIFY) + frame(WINDOW, FIN, 2 * i + 1, 0),
             6_000,
             id="questions",
-            marks=pytest.mark.xfail(reason="streams that ended wait in the machine's round until it can send"),
         ),
         pytest.param(
             lambda i: frame(WINDOW, SYN, 2 * i + 1, 0) + frame(WINDOW, RST, 2 * i + 1, 0), 6_000, id="rapid reset"

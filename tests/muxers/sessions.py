@@ -15,7 +15,8 @@ from py_p2pstack.core.transport import RawConnection
 from py_p2pstack.core.types import Buffer, Direction
 from py_p2pstack.errors import DecryptError
 from py_p2pstack.identity import PrivateKey
-from py_p2pstack.muxers.session import Session, SessionStream, yamux_factory
+from py_p2pstack.muxers.session import Session, yamux_factory
+from py_p2pstack.muxers.stream import SessionStream
 from py_p2pstack.muxers.yamux import YamuxConfig
 from py_p2pstack.testing.pairs import raw_pair
 from py_p2pstack.transports.memory_pipe import MemoryConnection

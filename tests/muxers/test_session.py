@@ -8,7 +8,7 @@ from anyio.lowlevel import checkpoint
 
 from py_p2pstack.core.types import Direction
 from py_p2pstack.errors import ConnectionClosed, ResourceLimitExceeded, StreamClosed, StreamReset
-from py_p2pstack.muxers.session import SessionStream
+from py_p2pstack.muxers.stream import SessionStream
 from py_p2pstack.muxers.yamux import YamuxConfig
 from py_p2pstack.testing.pairs import raw_pair
 from tests.muxers.sessions import Spy, connected, quiet, read_all, read_exactly, record, session

@@ -8,7 +8,8 @@ import pytest
 
 from py_p2pstack.core.types import Direction
 from py_p2pstack.errors import ConnectionClosed, DecryptError, P2PError, RemoteProtocolError, StreamReset
-from py_p2pstack.muxers.session import Session, SessionStream
+from py_p2pstack.muxers.session import Session
+from py_p2pstack.muxers.stream import SessionStream
 from py_p2pstack.muxers.yamux import YamuxConfig
 from py_p2pstack.testing.pairs import raw_pair
 from tests.muxers.sessions import Spy, connected, quiet, read_all, record, session

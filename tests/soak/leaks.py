@@ -18,7 +18,8 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from py_p2pstack import Host
-from py_p2pstack.muxers.session import Session, SessionStream
+from py_p2pstack.muxers.session import Session
+from py_p2pstack.muxers.stream import SessionStream
 from py_p2pstack.network.connection import SwarmConnection
 from py_p2pstack.network.stream import SwarmStream
 from py_p2pstack.transports.memory_pipe import MemoryConnection

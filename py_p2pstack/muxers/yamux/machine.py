@@ -97,6 +97,7 @@ class YamuxMachine:
         self._last_word: bytes | None = None
         self._ready: deque[StreamState] = deque()
         self._pongs: deque[int] = deque()
+        self._stale = 0
         self._growth = 0
         self._closing: dict[StreamState, float] = {}
         self._resets_left = float(config.max_resets)
@@ -228,6 +229,7 @@ class YamuxMachine:
             self._fail(stream, fault, events)
         if not flush:
             self._ready.clear()
+            self._stale = 0
             self._control.clear()
             self.queued = 0
 
@@ -253,6 +255,7 @@ class YamuxMachine:
         while ready and room > _MIN_PIECE:
             stream = ready.popleft()
             if stream.fault is not None and not stream.flushing:
+                self._stale -= 1
                 continue
             room -= HEADER_SIZE
             size = min(stream.queued, stream.send_window, room, self.config.max_frame)
@@ -490,6 +493,13 @@ class YamuxMachine:
             self.queued -= stream.queued
             stream.to_send.clear()
             stream.queued = 0
+            if stream.ready:
+                self._stale += 1
+                if self._stale > 64 and self._stale * 2 > len(self._ready):
+                    live = [other for other in self._ready if other.fault is None or other.flushing]
+                    self._ready.clear()
+                    self._ready.extend(live)
+                    self._stale = 0
         self._forget(stream)
         events.append(StreamEnded(stream))
 
