@@ -19,6 +19,7 @@ from functools import partial
 
 import anyio
 
+from tests.simulation import network
 from tests.soak import fuzz, leaks, siege
 
 _IDLE_WORKERS = 2 * 64  # handler tasks two hosts keep for their next streams
@@ -44,6 +45,8 @@ def main() -> int:
             for fault, count in Counter(outcome.failed).most_common(5):
                 print(f"  {count} x {fault}")
             good = good and outcome.good
+    if arguments.hosts:
+        _simulate(arguments.hosts, arguments.seed)
     return 0 if _fuzz_run(arguments.seed, 60 * arguments.minutes) and good else 1
 
 
@@ -56,8 +59,20 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--connections", type=int, default=10_000, help="one after the other (default: 10000)")
     parser.add_argument("--streams", type=int, default=10_000, help="sixteen at a time (default: 10000)")
     parser.add_argument("--siege", type=float, default=60.0, help="seconds under attack (default: 60)")
+    parser.add_argument("--hosts", type=int, default=200, help="simulated, each with a DHT (default: 200)")
     parser.add_argument("--backend", choices=("asyncio", "trio", "both"), default="both")
     return parser.parse_args()
+
+
+def _simulate(hosts: int, seed: int) -> None:
+    """Let hosts join, refresh and find each other in virtual time; raises where one is not found."""
+    start = time.monotonic()
+    record = network.run(hosts, seed, "asyncio", searches=hosts)
+    print(
+        f"{hosts} hosts joined, refreshed and found each other in {record.duration:.1f} virtual seconds, "
+        f"{time.monotonic() - start:.0f} s; log {record.digest[:16]}",
+        flush=True,
+    )
 
 
 def _leak_run(
