@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import NamedTuple
@@ -20,6 +21,15 @@ class Network(NamedTuple):
     ours: Peer
     theirs: Peer
     stranger: Peer
+
+
+def until_known(hub: Peer, peer: Peer) -> None:
+    """Wait until the hub has identified a peer that connected to it: each side does so in its own time."""
+    for _ in range(100):
+        if hub.call("identify", peer=peer.id)["listen_addrs"]:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{hub.name} never identified {peer.name}")
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +56,7 @@ def test_our_server_answers_their_find_node(network: Network) -> None:
         pytest.skip(f"{network.theirs.name} cannot ask one peer")
     with start("ours", "--dht", "server", "--dht-idle") as friend:
         friend.call("connect", addr=network.ours.address)
+        until_known(network.ours, friend)
         answer = network.theirs.call("find_node", peer=network.ours.id, target=friend.id)
         assert friend.id in {peer["id"] for peer in answer["closer"]}
 
@@ -74,7 +85,9 @@ def test_they_find_a_stranger_through_our_server(other: str) -> None:
         start(other, "--dht", "server") as seeker,
     ):
         stranger.call("connect", addr=hub.address)
+        until_known(hub, stranger)
         seeker.call("connect", addr=hub.address)
-        # Those that refresh by themselves may have met the stranger already: through our server all the same.
+        # A table is filled by looking oneself up: most meet the stranger by it, through our server all the same.
+        seeker.call("bootstrap")
         found = seeker.call("find_peer", target=stranger.id)
         assert found["id"] == stranger.id
