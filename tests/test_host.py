@@ -142,6 +142,34 @@ async def test_a_new_handler_is_pushed_to_connected_peers() -> None:
         assert ECHO not in bob.peerstore.protocols(alice.id)
 
 
+async def test_many_streams_at_once_read_and_write_more_than_the_connection_queues() -> None:
+    """Optimistic proposals are flushed by readers while writers wait for the connection."""
+    sent = bytes(range(256)) * 600
+
+    async with memory_hosts(2) as (alice, bob):
+        alice.set_stream_handler(ECHO, echo)
+        await bob.connect(alice.peer_info)
+        received: list[int] = []
+
+        async def one() -> None:
+            async with await bob.new_stream(alice.id, [ECHO]) as stream, anyio.create_task_group() as tasks:
+
+                async def write() -> None:
+                    await anyio.wait_all_tasks_blocked()
+                    for start in range(0, len(sent), 50_000):
+                        await stream.send(sent[start : start + 50_000])
+                    await stream.send_eof()
+
+                tasks.start_soon(write)
+                received.append(sum([len(piece) async for piece in stream]))
+
+        with anyio.fail_after(30):
+            async with anyio.create_task_group() as tasks:
+                for _ in range(60):
+                    tasks.start_soon(one)
+        assert received == [len(sent)] * 60
+
+
 # --- dialling ------------------------------------------------------------------------------------------------------
 
 

@@ -74,6 +74,10 @@ class MuxedStream(ByteStream, Protocol):
     on_end: Callable[[], None] | None
     """Called once when both directions have ended; must not block or raise."""
 
+    def send_soon(self, item: bytes) -> None:
+        """Queue a few bytes without waiting, also while another task sends: for negotiation, not for bulk."""
+        ...
+
 
 class MuxedConnection(Protocol):
     """A finished connection as the swarm sees it: an identity at the other end, and streams."""

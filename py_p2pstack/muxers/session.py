@@ -23,7 +23,7 @@ from py_p2pstack.core.security import RecordLayer
 from py_p2pstack.core.transport import RawConnection
 from py_p2pstack.core.types import Direction
 from py_p2pstack.errors import ConnectionClosed, P2PError, RemoteProtocolError, ResourceLimitExceeded
-from py_p2pstack.muxers.stream import SessionStream
+from py_p2pstack.muxers.stream import CONNECTION_HIGH, SessionStream
 from py_p2pstack.muxers.yamux.config import YamuxConfig
 from py_p2pstack.muxers.yamux.machine import Event, StreamEnded, StreamOpened, StreamReadable, YamuxMachine
 
@@ -76,6 +76,8 @@ class Session:
         self._writing: CancelScope | None = None
         self._openers: deque[anyio.Event] = deque()
         self._granted = 0
+        self.turns: deque[anyio.Event] = deque()
+        """Senders waiting for the pipe to move, first come first."""
         self.bytes_in = 0
         """Sealed bytes received."""
         self.bytes_out = 0
@@ -307,6 +309,25 @@ class Session:
 
     # --- writing ----------------------------------------------------------------------------------
 
+    @property
+    def stuck(self) -> bool:
+        """Whether enough waits for the writer, who is at work: a sender waits its turn before it queues more.
+
+        While the writer idles, what is queued waits for windows, and must not keep other streams from sending.
+        """
+        return self._wake is None and self.machine.queued > CONNECTION_HIGH
+
+    def pass_turn(self, turn: anyio.Event) -> None:
+        """Whoever waited will not send: out of the queue, or, if it was let go already, the next in its place."""
+        if turn in self.turns:
+            self.turns.remove(turn)
+        else:
+            self._next_turn()
+
+    def _next_turn(self) -> None:
+        if self.turns:
+            self.turns.popleft().set()
+
     def flush(self) -> None:
         """See that what is queued goes out soon: at once, if it is small and the first since the last batch."""
         if self._corked:
@@ -351,6 +372,8 @@ class Session:
         self.bytes_out += sent
         if sent < size:
             self._unsent = memoryview(bytes(view[sent:size]))
+        if self.turns and (not self._unsent or machine.queued <= CONNECTION_HIGH):
+            self._next_turn()
         if machine.drained:
             for stream in machine.drained:
                 stream.wake_sender()  # type: ignore[attr-defined]
@@ -380,6 +403,9 @@ class Session:
                         await anyio.lowlevel.checkpoint()
                     elif self._reason is not None:
                         break
+                    elif self.turns:
+                        self._next_turn()
+                        await anyio.lowlevel.checkpoint()
                     else:
                         self._may_inline = True
                         wake = self._wake = anyio.Event()

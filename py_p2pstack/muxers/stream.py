@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _STREAM_HIGH = 256 * 1024  # bytes queued in a stream above which its sender waits
 _STREAM_LOW = 128 * 1024  # … until no more than this is left
-_CONNECTION_HIGH = 512 * 1024  # bytes queued in all streams above which each sender waits for its own to be out
+CONNECTION_HIGH = 512 * 1024  # bytes queued in all streams above which each sender waits for its own to be out
 
 
 class SessionStream(StreamState):
@@ -61,11 +61,18 @@ class SessionStream(StreamState):
         machine = session.machine
         if self.queued > _STREAM_HIGH:
             await self._wait_for_room()
+        if session.stuck and self.fault is None:
+            await self._wait_turn()
         machine.send_data(self, item)
-        if self.queued > _STREAM_HIGH or machine.queued > _CONNECTION_HIGH:
-            await self._wait_drained(_STREAM_LOW if machine.queued <= _CONNECTION_HIGH else 0)
+        if self.queued > _STREAM_HIGH or machine.queued > CONNECTION_HIGH:
+            await self._wait_drained(_STREAM_LOW if machine.queued <= CONNECTION_HIGH else 0)
         else:
             session.flush()
+
+    def send_soon(self, item: bytes) -> None:
+        """See `MuxedStream.send_soon`."""
+        self._session.machine.send_data(self, item)
+        self._session.flush()
 
     async def _wait_for_room(self) -> None:
         """Sends cancelled before this one left too much behind."""
@@ -74,6 +81,22 @@ class SessionStream(StreamState):
         except anyio.get_cancelled_exc_class():
             self.reset()
             raise
+
+    async def _wait_turn(self) -> None:
+        """Queue nothing while the pipe is stuck; a reset or the connection's end wakes too."""
+        if self._drained is not None:
+            raise anyio.BusyResourceError("sending to")
+        turn = self._drained = anyio.Event()
+        self._session.turns.append(turn)
+        try:
+            await turn.wait()
+        except BaseException:
+            self._session.pass_turn(turn)
+            raise
+        finally:
+            self._drained = None
+        if self.fault is not None:
+            self._session.pass_turn(turn)
 
     async def _wait_drained(self, low: int) -> None:
         if self._drained is not None:

@@ -123,7 +123,7 @@ class SwarmStream:
             self._unread = unread[max_bytes:]
             return unread[:max_bytes]
         if self._prefix:
-            await self._flush()
+            self._flush()
         if self._reply is not None:
             await self._await_reply(self._reply)
             if self._unread:
@@ -190,7 +190,7 @@ class SwarmStream:
         still negotiates.
         """
         if self._prefix:
-            await self._flush()
+            self._flush()
         if self._reply is not None:
             if self._awaiting_reply:  # a receive is at it, and sends the end behind
                 self._eof_waits = True
@@ -208,7 +208,7 @@ class SwarmStream:
         """Close the stream; what was sent still arrives, what was not read is dropped."""
         if self._prefix:
             try:
-                await self._flush()
+                self._flush()
             except StreamError:
                 pass  # it ended before we said a word: nothing is lost
         await self._muxed.aclose()
@@ -235,9 +235,10 @@ class SwarmStream:
 
     # --- negotiation still in flight --------------------------------------------------------------
 
-    async def _flush(self) -> None:
+    def _flush(self) -> None:
+        """Say what agrees on the protocol, without the application's bytes; another task may be sending those."""
         prefix, self._prefix = self._prefix, b""
-        await self._muxed.send(prefix)
+        self._muxed.send_soon(prefix)
 
     async def _await_reply(self, reply: LazyReply) -> None:
         """Read until the peer has agreed to our optimistic proposal."""

@@ -149,7 +149,6 @@ def test_a_stream_that_is_sent_to_a_peer_that_does_not_read_holds_half_a_mebibyt
     run(main)
 
 
-@pytest.mark.xfail(reason="each stream may queue one item above the connection's high-water mark")
 def test_many_senders_to_a_peer_that_does_not_read_hold_a_mebibyte_together(run: Run) -> None:
     async def main() -> None:
         go = anyio.Event()
