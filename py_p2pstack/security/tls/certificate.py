@@ -16,6 +16,7 @@ from cryptography.exceptions import InvalidSignature as _Invalid
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.utils import CryptographyDeprecationWarning
 
 from py_p2pstack.errors import HandshakeError, InvalidKey, InvalidSignature, PeerIdMismatch
 from py_p2pstack.identity import PeerId, PrivateKey, PublicKey
@@ -27,6 +28,14 @@ _LIFETIME = timedelta(days=36500)  # go-libp2p's: a hundred years
 _BACKDATED = timedelta(hours=1)  # go-libp2p's: for peers whose clock is slow
 _MIN_RSA, _MAX_RSA = 2048, 8192
 _CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
+_MALFORMED = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    CryptographyDeprecationWarning,  # where warnings are errors
+)
 _HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)  # nothing below 256 bits
 
 
@@ -107,7 +116,7 @@ def verify(der: bytes, *, now: float) -> PublicKey:
         public_key.verify(SIGNATURE_PREFIX + _spki(certificate.public_key()), signature)
     except (InvalidKey, InvalidSignature) as fault:
         raise HandshakeError(f"the certificate proves no identity: {fault}") from None
-    except (ValueError, TypeError, x509.DuplicateExtension, x509.InvalidVersion, UnsupportedAlgorithm) as fault:
+    except _MALFORMED as fault:
         raise HandshakeError(f"a malformed certificate: {fault}") from None
     return public_key
 
@@ -154,8 +163,9 @@ def _check_self_signature(certificate: x509.Certificate) -> None:
             if isinstance(public.curve, _CURVES) and isinstance(parameters, ec.ECDSA):
                 public.verify(signature, signed, parameters)
                 return
-        elif isinstance(public, rsa.RSAPublicKey) and isinstance(parameters, (padding.PKCS1v15, padding.PSS)):
-            if _MIN_RSA <= public.key_size <= _MAX_RSA:
+        elif isinstance(public, rsa.RSAPublicKey):
+            padded = isinstance(parameters, (padding.PKCS1v15, padding.PSS))
+            if padded and _MIN_RSA <= public.key_size <= _MAX_RSA:
                 public.verify(signature, signed, parameters, algorithm)
                 return
     except _Invalid:
