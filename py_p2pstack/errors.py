@@ -66,6 +66,10 @@ class RecordError(P2PError):
     """A signed envelope, peer record or DHT record is malformed, foreign or out of date."""
 
 
+class InvalidRecord(RecordError):
+    """A value does not belong under its key, by the rules of the key's namespace."""
+
+
 # --- security --------------------------------------------------------------------------------------
 
 
