@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -10,9 +11,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	dhtpb "github.com/libp2p/go-libp2p-kad-dht/pb"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peerstore"
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/protobuf/proto"
 )
 
 // How many writes between two looks at the clock.
@@ -119,4 +122,56 @@ func (n *node) benchDial(ctx context.Context, req *request) (result, error) {
 		}
 	}
 	return result{"count": req.Count, "seconds": time.Since(start).Seconds()}, nil
+}
+
+// How many different keys are asked for.
+const keysAsked = 256
+
+// benchFindNode keeps so many streams busy with FIND_NODE requests that were encoded beforehand; answers are not parsed.
+func (n *node) benchFindNode(ctx context.Context, req *request) (result, error) {
+	requests := make([][]byte, keysAsked)
+	for i := range requests {
+		key := make([]byte, 34)
+		_, _ = rand.Read(key)
+		key[0], key[1] = 0x12, 0x20 // a SHA-256 multihash, as a peer id is
+		message, err := proto.Marshal(dhtpb.NewMessage(dhtpb.Message_FIND_NODE, key, 0))
+		if err != nil {
+			return nil, err
+		}
+		requests[i] = append(binary.AppendUvarint(nil, uint64(len(message))), message...)
+	}
+	var count atomic.Int64
+	var size atomic.Int64
+	var tasks errgroup.Group
+	start := time.Now()
+	end := start.Add(span(req.Seconds))
+	for worker := range req.Concurrency {
+		tasks.Go(func() error {
+			s, err := n.open(ctx, req.Peer, n.dhtProtocol)
+			if err != nil {
+				return err
+			}
+			defer s.Reset()
+			answers := bufio.NewReader(s)
+			for i := worker; time.Now().Before(end); i++ {
+				if _, err := s.Write(requests[i%keysAsked]); err != nil {
+					return err
+				}
+				length, err := binary.ReadUvarint(answers)
+				if err != nil {
+					return err
+				}
+				if _, err := answers.Discard(int(length)); err != nil {
+					return err
+				}
+				count.Add(1)
+				size.Add(int64(length))
+			}
+			return nil
+		})
+	}
+	if err := tasks.Wait(); err != nil {
+		return nil, err
+	}
+	return result{"count": count.Load(), "seconds": time.Since(start).Seconds(), "bytes": size.Load()}, nil
 }

@@ -27,6 +27,7 @@ const patience = 5 * time.Second // of last_reset and last_close
 type request struct {
 	ID          json.RawMessage `json:"id"`
 	Cmd         string          `json:"cmd"`
+	Node        int             `json:"node"`
 	Addr        string          `json:"addr"`
 	Peer        string          `json:"peer"`
 	Target      string          `json:"target"`
@@ -38,6 +39,7 @@ type request struct {
 	Concurrency int             `json:"concurrency"`
 	Seconds     float64         `json:"seconds"`
 	Code        uint32          `json:"code"`
+	Sequence    uint64          `json:"sequence"`
 }
 
 type (
@@ -53,6 +55,8 @@ func (n *node) commands() map[string]command {
 		"bench_streams": n.benchStreams, "bench_ping": n.benchPing, "bench_dial": n.benchDial,
 		"find_node": n.findNode, "find_peer": n.findPeer, "bootstrap": n.bootstrap, "put": n.put, "get": n.get,
 		"provide": n.provide, "find_providers": n.findProviders,
+		"put_at": n.putAt, "get_at": n.getAt, "ipns_record": n.ipnsRecord, "public_key": n.publicKey,
+		"bench_find_node": n.benchFindNode,
 	}
 }
 

@@ -6,9 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 	"time"
 
+	"github.com/ipfs/boxo/ipns"
 	"github.com/ipfs/go-cid"
 	dht "github.com/libp2p/go-libp2p-kad-dht"
 	dhtpb "github.com/libp2p/go-libp2p-kad-dht/pb"
@@ -20,7 +20,6 @@ import (
 )
 
 const (
-	pkNamespace     = "/pk/"
 	settlePatience  = 3 * time.Second
 	settleLookEvery = 10 * time.Millisecond
 )
@@ -41,15 +40,22 @@ func newDHT(h host.Host, opts *options) (*dht.IpfsDHT, error) {
 	return dht.New(h,
 		dht.Mode(mode),
 		dht.ProtocolPrefix(protocol.ID(opts.dhtPrefix)),
-		dht.Validator(record.NamespacedValidator{"v": blank{}, "pk": record.PublicKeyValidator{}}),
+		dht.Validator(record.NamespacedValidator{
+			"v": blank{}, "pk": record.PublicKeyValidator{}, "ipns": ipns.Validator{KeyBook: h.Peerstore()},
+		}),
 		dht.BootstrapPeers(),
 	)
 }
 
-func (n *node) findNode(ctx context.Context, req *request) (result, error) {
+// messenger sends single requests.
+func (n *node) messenger() (*dhtpb.ProtocolMessenger, error) {
 	if n.dht == nil {
 		return nil, errNoDHT
 	}
+	return dhtpb.NewProtocolMessenger(n.dht.MessageSender())
+}
+
+func (n *node) findNode(ctx context.Context, req *request) (result, error) {
 	who, err := peer.Decode(req.Peer)
 	if err != nil {
 		return nil, err
@@ -58,7 +64,7 @@ func (n *node) findNode(ctx context.Context, req *request) (result, error) {
 	if err != nil {
 		return nil, err
 	}
-	messenger, err := dhtpb.NewProtocolMessenger(n.dht.MessageSender())
+	messenger, err := n.messenger()
 	if err != nil {
 		return nil, err
 	}
@@ -136,19 +142,6 @@ func (n *node) serversMissing() bool {
 		}
 	}
 	return false
-}
-
-// recordKey turns the text of a key into the key: in /pk/ID the peer id stands for its bytes.
-func recordKey(text string) (string, error) {
-	id, isPk := strings.CutPrefix(text, pkNamespace)
-	if !isPk {
-		return text, nil
-	}
-	who, err := peer.Decode(id)
-	if err != nil {
-		return "", err
-	}
-	return pkNamespace + string(who), nil
 }
 
 func (n *node) put(ctx context.Context, req *request) (result, error) {

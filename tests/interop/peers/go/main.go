@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"runtime/debug"
 	"slices"
@@ -55,12 +56,15 @@ func libraryVersion() string {
 }
 
 // answer runs one command and prints how it went.
-func answer(out *printer, commands map[string]command, line []byte) {
+func answer(out *printer, commands []map[string]command, line []byte) {
 	var req request
 	err := json.Unmarshal(line, &req)
 	var res result
+	if err == nil && (req.Node < 0 || req.Node >= len(commands)) {
+		err = fmt.Errorf("no node %d", req.Node)
+	}
 	if err == nil {
-		if run, known := commands[req.Cmd]; known {
+		if run, known := commands[req.Node][req.Cmd]; known {
 			ctx, cancel := context.WithTimeout(context.Background(), commandTimeout)
 			defer cancel()
 			res, err = run(ctx, &req)
@@ -84,29 +88,31 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	n, err := newNode(opts)
-	if err != nil {
-		return err
+	nodes := make([]*node, 0, opts.nodes)
+	commands := make([]map[string]command, 0, opts.nodes)
+	told := make([]result, 0, opts.nodes)
+	for range opts.nodes {
+		n, err := newNode(opts)
+		if err != nil {
+			return err
+		}
+		full, err := peer.AddrInfoToP2pAddrs(&peer.AddrInfo{ID: n.host.ID(), Addrs: n.host.Addrs()})
+		if err != nil {
+			return err
+		}
+		addrs := []string{}
+		for _, addr := range full {
+			addrs = append(addrs, addr.String())
+		}
+		nodes = append(nodes, n)
+		commands = append(commands, n.commands())
+		told = append(told, result{"peer_id": n.host.ID().String(), "addrs": addrs})
 	}
-	commands := n.commands()
-
-	addrs := []string{}
-	full, err := peer.AddrInfoToP2pAddrs(&peer.AddrInfo{ID: n.host.ID(), Addrs: n.host.Addrs()})
-	if err != nil {
-		return err
-	}
-	for _, addr := range full {
-		addrs = append(addrs, addr.String())
-	}
-	names := make([]string, 0, len(commands))
-	for name := range commands {
-		names = append(names, name)
-	}
-	slices.Sort(names)
+	names := slices.Sorted(maps.Keys(commands[0]))
 	out := &printer{w: os.Stdout}
 	out.print(map[string]any{
-		"ready": true, "peer_id": n.host.ID().String(), "addrs": addrs, "implementation": "go-libp2p",
-		"version": libraryVersion(), "key_types": keyTypes, "commands": names,
+		"ready": true, "peer_id": told[0]["peer_id"], "addrs": told[0]["addrs"], "nodes": told,
+		"implementation": "go-libp2p", "version": libraryVersion(), "key_types": keyTypes, "commands": names,
 	})
 
 	input := bufio.NewReader(os.Stdin)
@@ -123,7 +129,9 @@ func run() error {
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)
-		n.close()
+		for _, n := range nodes {
+			n.close()
+		}
 	}()
 	select {
 	case <-stopped:

@@ -21,6 +21,7 @@ type options struct {
 	muxer     string
 	dht       string
 	dhtPrefix string
+	nodes     int
 }
 
 func parseOptions(args []string) (*options, error) {
@@ -46,11 +47,15 @@ func parseOptions(args []string) (*options, error) {
 	oneOf(&opts.muxer, "muxer", "yamux", "yamux") // go-libp2p dropped mplex
 	oneOf(&opts.dht, "dht", "off", "off", "server", "client")
 	flags.StringVar(&opts.dhtPrefix, "dht-prefix", "/p2pstack", "prefix of the DHT protocol")
+	flags.IntVar(&opts.nodes, "nodes", 1, "how many hosts this process runs")
 	if err := flags.Parse(args); err != nil {
 		return nil, fmt.Errorf("%w: %w", errUsage, err)
 	}
 	if flags.NArg() > 0 {
 		return nil, fmt.Errorf("%w: unexpected argument %q", errUsage, flags.Arg(0))
+	}
+	if opts.nodes < 1 {
+		return nil, fmt.Errorf("%w: --nodes must be positive", errUsage)
 	}
 	return opts, nil
 }

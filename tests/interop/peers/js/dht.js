@@ -1,20 +1,26 @@
 // The commands on the DHT.
 
+import { publicKeyToProtobuf } from '@libp2p/crypto/keys'
 import { MessageType } from '@libp2p/kad-dht'
 import { peerIdFromString } from '@libp2p/peer-id'
+import { Libp2pRecord } from '@libp2p/record'
+import { createIPNSRecord, marshalIPNSRecord } from 'ipns'
 import { CID } from 'multiformats/cid'
 import * as Digest from 'multiformats/hashes/digest'
 
 const RAW = 0x55 // codec of a CID made from a bare multihash
 
+const IPNS_LIFETIME = 3_600_000 // ms
+
 const info = ({ id, multiaddrs }) => ({ id: id.toString(), addrs: multiaddrs.map(String) })
 
-/** The text's bytes; after `/pk/` comes a peer id, which stands for its bytes. */
+/** The text's bytes; after `/pk/` and `/ipns/` comes a peer id, which stands for its bytes. */
 function recordKey (key) {
-  if (key.startsWith('/pk/')) {
-    return Buffer.concat([Buffer.from('/pk/'), peerIdFromString(key.slice(4)).toMultihash().bytes])
+  const namespace = ['/pk/', '/ipns/'].find((each) => key.startsWith(each))
+  if (namespace == null) {
+    return Buffer.from(key)
   }
-  return Buffer.from(key)
+  return Buffer.concat([Buffer.from(namespace), peerIdFromString(key.slice(namespace.length)).toMultihash().bytes])
 }
 
 function contentId (key) {
@@ -36,25 +42,56 @@ async function written (events, messageName) {
   }
 }
 
-export function dhtCommands ({ node }) {
+export function dhtCommands ({ node, privateKey }) {
   const dht = node.services.dht
   if (dht == null) {
     return {}
   }
 
+  /** One request to one peer; its answer as an event. */
+  async function ask (peer, request, signal) {
+    const path = { index: -1, queued: 0, running: 0, total: 0 }
+    for await (const event of dht.network.sendRequest(peerIdFromString(peer), request, { signal, path })) {
+      if (event.name === 'QUERY_ERROR') {
+        throw event.error
+      }
+      if (event.name === 'PEER_RESPONSE') {
+        return event
+      }
+    }
+    throw new Error('no answer')
+  }
+
   return {
     async find_node ({ peer, target }, signal) {
       const request = { type: MessageType.FIND_NODE, key: peerIdFromString(target).toMultihash().bytes }
-      const path = { index: -1, queued: 0, running: 0, total: 0 }
-      for await (const event of dht.network.sendRequest(peerIdFromString(peer), request, { signal, path })) {
-        if (event.name === 'QUERY_ERROR') {
-          throw event.error
-        }
-        if (event.name === 'PEER_RESPONSE') {
-          return { closer: event.closer.map(info) }
-        }
+      const { closer } = await ask(peer, request, signal)
+      return { closer: closer.map(info) }
+    },
+
+    async put_at ({ peer, key, value }, signal) {
+      const record = new Libp2pRecord(recordKey(key), Buffer.from(value, 'base64'), new Date())
+      const request = { type: MessageType.PUT_VALUE, key: record.key, record: record.serialize() }
+      const answer = await ask(peer, request, signal)
+      if (answer.record == null || Buffer.compare(answer.record.value, record.value) !== 0) {
+        throw new Error('refused')
       }
-      throw new Error('no answer')
+    },
+
+    async get_at ({ peer, key }, signal) {
+      const { record } = await ask(peer, { type: MessageType.GET_VALUE, key: recordKey(key) }, signal)
+      return { value: record == null ? null : Buffer.from(record.value).toString('base64') }
+    },
+
+    async ipns_record ({ value, sequence }) {
+      const target = Buffer.from(value, 'base64').toString()
+      const record = await createIPNSRecord(privateKey, target, sequence, IPNS_LIFETIME)
+      return { key: `/ipns/${node.peerId}`, value: Buffer.from(marshalIPNSRecord(record)).toString('base64') }
+    },
+
+    async public_key () {
+      const encoded = Buffer.from(publicKeyToProtobuf(privateKey.publicKey))
+      return { key: `/pk/${node.peerId}`, value: encoded.toString('base64') }
     },
 
     async find_peer ({ target }, signal) {

@@ -23,11 +23,15 @@ function watchCloses (node, closes, closedHere) {
   })
 }
 
-async function answer (table, line) {
+async function answer (tables, line) {
   let id = null
   try {
     const request = JSON.parse(line)
     id = request.id
+    const table = tables[request.node ?? 0]
+    if (table == null) {
+      throw new Error(`no node ${request.node}`)
+    }
     if (!Object.hasOwn(table, request.cmd)) {
       throw new Error(`unknown command ${request.cmd}`)
     }
@@ -38,36 +42,48 @@ async function answer (table, line) {
   }
 }
 
-async function main () {
-  const options = parseOptions(process.argv.slice(2))
-  const node = await createNode(options)
+/** A node's commands, its handlers being registered. */
+async function tableOf ({ node, privateKey }) {
   const ends = new Latest()
   const closes = new Latest()
   const closedHere = new WeakSet()
   await serve(node, ends)
   watchCloses(node, closes, closedHere)
-  const table = { ...commands({ node, ends, closes, closedHere }), ...dhtCommands({ node }) }
+  return { ...commands({ node, ends, closes, closedHere }), ...dhtCommands({ node, privateKey }) }
+}
+
+const described = (node) => ({ peer_id: node.peerId.toString(), addrs: node.getMultiaddrs().map(String) })
+
+async function main () {
+  const options = parseOptions(process.argv.slice(2))
+  const nodes = []
+  const tables = []
+  for (let i = 0; i < options.nodes; i++) {
+    const made = await createNode(options)
+    nodes.push(made.node)
+    tables.push(await tableOf(made))
+  }
 
   // The library leaves rejections behind when a remote breaks off; a test peer outlives them.
   process.on('unhandledRejection', (err) => console.error(`unhandled: ${err?.message ?? err}`))
 
   write({
     ready: true,
-    peer_id: node.peerId.toString(),
-    addrs: node.getMultiaddrs().map(String),
+    ...described(nodes[0]),
+    nodes: nodes.map(described),
     implementation: 'js-libp2p',
     version: `v${pkg.dependencies.libp2p}`,
     key_types: KEY_TYPES,
-    commands: Object.keys(table)
+    commands: Object.keys(tables[0])
   })
 
   for await (const line of createInterface({ input: process.stdin })) {
     if (line.trim() !== '') {
-      void answer(table, line)
+      void answer(tables, line)
     }
   }
 
-  await within(STOP_TIMEOUT, 'stop', node.stop()).catch(() => {})
+  await within(STOP_TIMEOUT, 'stop', Promise.all(nodes.map((node) => node.stop()))).catch(() => {})
   process.exit(0)
 }
 

@@ -9,6 +9,8 @@ import { ping } from '@libp2p/ping'
 import { tcp } from '@libp2p/tcp'
 import { tls } from '@libp2p/tls'
 import { yamux } from '@libp2p/yamux'
+import { ipnsSelector } from 'ipns/selector'
+import { ipnsValidator } from 'ipns/validator'
 import { createLibp2p } from 'libp2p'
 import { MAX_STREAMS } from './handlers.js'
 
@@ -32,8 +34,11 @@ const MUXERS = {
   })
 }
 
-// Last writer wins: any value is valid, the first of several is taken.
-const blankValidator = { validators: { v: () => {} }, selectors: { v: () => 0 } }
+// In `v` the last writer wins: any value is valid, the first of several is taken. The library itself knows `pk`.
+const namespaces = {
+  validators: { v: () => {}, ipns: ipnsValidator },
+  selectors: { v: () => 0, ipns: ipnsSelector }
+}
 
 export async function createNode (options) {
   const services = {
@@ -44,7 +49,7 @@ export async function createNode (options) {
 
   if (options.dht !== 'off') {
     services.dht = kadDHT({
-      ...blankValidator,
+      ...namespaces,
       protocol: `${options['dht-prefix']}/kad/1.0.0`,
       clientMode: options.dht === 'client',
       peerInfoMapper: passthroughMapper, // the default one drops loopback addresses
@@ -54,8 +59,9 @@ export async function createNode (options) {
     })
   }
 
-  return createLibp2p({
-    privateKey: await generateKeyPair(KEY_TYPES[options['key-type']]),
+  const privateKey = await generateKeyPair(KEY_TYPES[options['key-type']])
+  const node = await createLibp2p({
+    privateKey,
     addresses: { listen: options.listen },
     transports: [tcp()],
     connectionEncrypters: [SECURITY[options.security]()],
@@ -70,4 +76,5 @@ export async function createNode (options) {
     connectionMonitor: { enabled: false },
     services
   })
+  return { node, privateKey }
 }

@@ -18,7 +18,8 @@ export function parseOptions (argv) {
     security: 'noise',
     muxer: 'yamux',
     dht: 'off',
-    'dht-prefix': '/p2pstack'
+    'dht-prefix': '/p2pstack',
+    nodes: 1
   }
 
   for (let i = 0; i < argv.length; i += 2) {
@@ -33,6 +34,9 @@ export function parseOptions (argv) {
     }
     if (name in CHOICES && !CHOICES[name].includes(value)) {
       throw new UsageError(`--${name} ${value} is not supported, only ${CHOICES[name].join(', ')}`)
+    }
+    if (name === 'nodes' && !/^[1-9]\d*$/.test(value)) {
+      throw new UsageError('--nodes must be a positive number')
     }
     if (name === 'listen') {
       options.listen.push(value)

@@ -1,32 +1,38 @@
-"""The commands of the interop contract."""
+"""The commands on peers, connections and streams."""
 
 from __future__ import annotations
 
 import os
 import resource
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
 
 import anyio
 import psutil
-from anyio.abc import TaskGroup, TaskStatus
-from handlers import AWAIT_RESET, ECHO, RESET, SINK, Handlers
+from anyio.abc import TaskGroup
+from handlers import AWAIT_RESET, ECHO, RESET, Handlers
+from tap import Tap
 
 from py_p2pstack import Dht, Host, PeerId, PeerInfo, StreamReset
 
 Result = dict[str, Any]
+Command = Callable[..., Awaitable[Result | None]]
 
 
 class Peer:
-    """What the commands work on."""
+    """What the commands work on: one node of this process."""
 
-    def __init__(self, host: Host, dht: Dht | None, handlers: Handlers, tasks: TaskGroup) -> None:
+    def __init__(self, host: Host, handlers: Handlers, tasks: TaskGroup) -> None:
         self.host = host
-        self._dht = dht
         self.handlers = handlers
         self.tasks = tasks
+        self._dht: Dht | None = None
+        self.tap: Tap | None = None
+
+    def serve_dht(self, dht: Dht, tap: Tap | None) -> None:
+        """From now on there is a DHT, and perhaps a tap on what it serves."""
+        self._dht, self.tap = dht, tap
 
     @property
     def dht(self) -> Dht:
@@ -152,83 +158,6 @@ async def last_close(peer: Peer) -> Result:
     return {"code": code}
 
 
-def _infos(infos: list[PeerInfo]) -> list[Result]:
-    return [{"id": str(info.peer_id), "addrs": [str(address) for address in info.addresses]} for info in infos]
-
-
-async def find_node(peer: Peer, peer_id: str, target: str) -> Result:
-    return {"closer": _infos(await peer.dht.find_node(PeerId.parse(peer_id), PeerId.parse(target).to_bytes()))}
-
-
-async def find_peer(peer: Peer, target: str) -> Result:
-    return _infos([await peer.dht.find_peer(PeerId.parse(target))])[0]
-
-
-async def bootstrap(peer: Peer) -> None:
-    await peer.dht.bootstrap()
-
-
-async def bench_bulk(peer: Peer, peer_id: str, seconds: float, chunk: int) -> Result:
-    data = os.urandom(chunk)
-    async with await peer.host.new_stream(PeerId.parse(peer_id), SINK) as stream:
-        start = time.perf_counter()
-        end = start + seconds
-        while time.perf_counter() < end:
-            for _ in range(16):
-                await stream.send(data)
-        await stream.send_eof()
-        count = int.from_bytes(await stream.receive_exactly(8), "big")
-    return {"bytes": count, "seconds": time.perf_counter() - start}
-
-
-async def bench_streams(peer: Peer, peer_id: str, seconds: float, concurrency: int) -> Result:
-    who = PeerId.parse(peer_id)
-    count = 0
-    start = time.perf_counter()
-    end = start + seconds
-
-    async def work() -> None:
-        nonlocal count
-        while time.perf_counter() < end:
-            async with await peer.host.new_stream(who, ECHO) as stream:
-                await stream.send(b"x")
-                await stream.receive_exactly(1)
-            count += 1
-
-    async with anyio.create_task_group() as tasks:
-        for _ in range(concurrency):
-            tasks.start_soon(work)
-    return {"count": count, "seconds": time.perf_counter() - start}
-
-
-async def bench_ping(peer: Peer, peer_id: str, count: int) -> Result:
-    rtts = sorted((await ping(peer, peer_id, count))["rtt_ms"])
-    return {"p50_us": rtts[len(rtts) // 2] * 1e3, "p99_us": rtts[int(len(rtts) * 0.99)] * 1e3}
-
-
-async def bench_dial(peer: Peer, addr: str, count: int) -> Result:
-    info = PeerInfo.parse(addr)
-    peer.host.peerstore.add_addresses(info.peer_id, info.addresses, 3600)
-    start = time.perf_counter()
-    for _ in range(count):
-        connection = await peer.host.network.dial_peer(info.peer_id)
-        await connection.aclose()
-    return {"count": count, "seconds": time.perf_counter() - start}
-
-
-async def bench_idle(peer: Peer, addr: str, count: int) -> None:
-    """Connect `count` hosts of their own to an address and keep them: what the listener then holds is idle."""
-    for _ in range(count):
-        await peer.tasks.start(_keep_connected, addr)
-
-
-async def _keep_connected(addr: str, *, task_status: TaskStatus[None]) -> None:
-    async with Host() as host:
-        await host.connect(addr)
-        task_status.started()
-        await anyio.sleep_forever()
-
-
 async def stats(peer: Peer) -> Result:
     usage = resource.getrusage(resource.RUSAGE_SELF)
     rss = psutil.Process().memory_info().rss // 1024
@@ -236,10 +165,10 @@ async def stats(peer: Peer) -> Result:
     return {"rss_kib": rss, "cpu_seconds": usage.ru_utime + usage.ru_stime, "connections": connections}
 
 
-COMMANDS: dict[str, Callable[..., Awaitable[Result | None]]] = {
+COMMANDS: dict[str, Command] = {
     function.__name__: function
     for function in (
         connect, disconnect, peers, ping, identify, echo, streams, reset, send_reset, last_reset, close, last_close,
-        find_node, find_peer, bootstrap, bench_bulk, bench_streams, bench_ping, bench_dial, bench_idle, stats,
+        stats,
     )
 }  # fmt: skip

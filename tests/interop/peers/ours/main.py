@@ -10,13 +10,17 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
+from bench import BENCHMARKS
 from commands import COMMANDS, Peer
+from dht import DHT_COMMANDS
 from handlers import Handlers
+from tap import GARBAGE, Tap
 
 import py_p2pstack
 from py_p2pstack import Dht, DhtConfig, Host, HostConfig, KeyType, P2PError, PrivateKey
 from py_p2pstack.network.resources import ResourceLimits
 
+TABLE = COMMANDS | DHT_COMMANDS | BENCHMARKS
 KEY_TYPES = [kind.name.lower() for kind in KeyType]
 
 
@@ -30,21 +34,21 @@ async def stdin_lines() -> AsyncIterator[str]:
         yield line
 
 
-async def answer(peer: Peer, request: dict[str, Any]) -> None:
+async def answer(nodes: list[Peer], request: dict[str, Any]) -> None:
     """Run one command and tell its outcome in one line."""
-    reply: dict[str, Any] = {"id": request.get("id")}
+    reply: dict[str, Any] = {"id": request.pop("id", None)}
     try:
-        command = COMMANDS[request.pop("cmd")]
-        request.pop("id", None)
+        command = TABLE[request.pop("cmd")]
+        node = nodes[request.pop("node", 0)]
         if "peer" in request:
             request["peer_id"] = request.pop("peer")
         with anyio.fail_after(60):
-            reply |= {"ok": True, "result": await command(peer, **request) or {}}
+            reply |= {"ok": True, "result": await command(node, **request) or {}}
     except (
         P2PError,
         OSError,
         TypeError,
-        KeyError,
+        LookupError,
         ValueError,
         anyio.EndOfStream,
         anyio.IncompleteRead,
@@ -54,6 +58,30 @@ async def answer(peer: Peer, request: dict[str, Any]) -> None:
 
 
 async def serve(options: argparse.Namespace) -> None:
+    async with anyio.create_task_group() as tasks:
+        nodes = [await tasks.start(run_node, options, index) for index in range(options.nodes)]
+        told = [
+            {"peer_id": str(node.host.id), "addrs": [str(address) for address in node.host.full_addresses]}
+            for node in nodes
+        ]
+        emit(
+            {
+                "ready": True,
+                **told[0],
+                "nodes": told,
+                "implementation": "py_p2pstack",
+                "version": py_p2pstack.__version__,
+                "key_types": KEY_TYPES,
+                "commands": sorted(TABLE),
+            }
+        )
+        async for line in stdin_lines():
+            tasks.start_soon(answer, nodes, json.loads(line))
+        tasks.cancel_scope.cancel()
+
+
+async def run_node(options: argparse.Namespace, index: int, *, task_status: anyio.abc.TaskStatus[Peer]) -> None:
+    """One host, its handlers and its DHT, until cancelled."""
     identity = PrivateKey.generate(KeyType[options.key_type.upper()])
     config = HostConfig(resources=ResourceLimits.unlimited())
     async with (
@@ -62,32 +90,18 @@ async def serve(options: argparse.Namespace) -> None:
     ):
         handlers = Handlers(host)
         tasks.start_soon(handlers.watch, host)
-        dht = None
-        if options.dht != "off":
-            dht = await tasks.start(run_dht, host, options)
-        peer = Peer(host, dht, handlers, tasks)
-        emit(
-            {
-                "ready": True,
-                "peer_id": str(host.id),
-                "addrs": [str(address) for address in host.full_addresses],
-                "implementation": "py_p2pstack",
-                "version": py_p2pstack.__version__,
-                "key_types": KEY_TYPES,
-                "commands": sorted(COMMANDS),
-            }
-        )
-        async for line in stdin_lines():
-            tasks.start_soon(answer, peer, json.loads(line))
-        tasks.cancel_scope.cancel()
-
-
-async def run_dht(host: Host, options: argparse.Namespace, *, task_status: anyio.abc.TaskStatus[Dht]) -> None:
-    async with Dht(
-        host, DhtConfig(prefix=options.dht_prefix, mode=options.dht, auto_refresh=not options.dht_idle)
-    ) as dht:
-        task_status.started(dht)
-        await anyio.sleep_forever()
+        peer = Peer(host, handlers, tasks)
+        if options.dht == "off":
+            task_status.started(peer)
+            await anyio.sleep_forever()
+        kinds = list(GARBAGE)
+        tap = Tap(host, kinds[index % len(kinds)] if options.garbage else None)
+        tapped = tap if options.tap or options.garbage else None
+        settings = DhtConfig(prefix=options.dht_prefix, mode=options.dht, auto_refresh=not options.dht_idle)
+        async with Dht(tapped or host, settings) as dht:
+            peer.serve_dht(dht, tapped)
+            task_status.started(peer)
+            await anyio.sleep_forever()
 
 
 def main() -> None:
@@ -99,6 +113,11 @@ def main() -> None:
     parser.add_argument("--dht", choices=["off", "server", "client"], default="off")
     parser.add_argument("--dht-prefix", default="/p2pstack")
     parser.add_argument("--dht-idle", action="store_true", help="of ours alone: no lookups but those asked for")
+    parser.add_argument("--nodes", type=int, default=1, help="how many hosts this process runs")
+    parser.add_argument("--tap", action="store_true", help="of ours alone: note the requests the DHT serves")
+    parser.add_argument(
+        "--garbage", action="store_true", help="of ours alone: each node spoils its answers in its own way"
+    )
     parser.add_argument("--backend", choices=["asyncio", "trio", "uvloop"], default="asyncio")
     options = parser.parse_args()
     if options.backend == "uvloop":

@@ -36,6 +36,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--muxer", choices=["yamux", "mplex"], default="yamux")
     parser.add_argument("--dht", choices=["off", "server", "client"], default="off")
     parser.add_argument("--dht-prefix", default="/p2pstack")
+    parser.add_argument("--nodes", type=int, default=1)
     return parser.parse_args()
 
 
@@ -54,7 +55,7 @@ def in_one_line(fault: BaseException) -> str:
     return " ".join(text.split())
 
 
-async def answer(node: Node, line: str) -> None:
+async def answer(nodes: list[Node], line: str) -> None:
     """Run one command and tell how it went."""
     reply: dict[str, Any] = {"id": None}
     try:
@@ -63,6 +64,7 @@ async def answer(node: Node, line: str) -> None:
         command = TABLE.get(request.pop("cmd", None))
         if command is None:
             raise ValueError("unknown command")
+        node = nodes[request.pop("node", 0)]
         with trio.fail_after(COMMAND_TIMEOUT):
             reply |= {"ok": True, "result": await command(node, **request) or {}}
     except Exception as fault:  # noqa: BLE001 - the edge of a task: whatever it was, it is the answer
@@ -71,17 +73,17 @@ async def answer(node: Node, line: str) -> None:
 
 
 async def serve(options: argparse.Namespace) -> None:
-    host = make_host(options)
-    async with host.run(listen_addrs=parse_addresses(options.listen)), trio.open_nursery() as tasks:
-        node = Node(host, Handlers(host))
-        if options.dht != "off":
-            node.dht = make_dht(host, options)
-            await tasks.start(run_service, node.dht)
+    async with trio.open_nursery() as tasks:
+        nodes = [await tasks.start(run_node, options) for _ in range(options.nodes)]
+        told = [
+            {"peer_id": str(node.host.get_id()), "addrs": [str(address) for address in node.host.get_addrs()]}
+            for node in nodes
+        ]
         emit(
             {
                 "ready": True,
-                "peer_id": str(host.get_id()),
-                "addrs": [str(address) for address in host.get_addrs()],
+                **told[0],
+                "nodes": told,
                 "implementation": "py-libp2p",
                 "version": f"v{version('libp2p')}",
                 "key_types": sorted(KEY_TYPES),
@@ -90,10 +92,24 @@ async def serve(options: argparse.Namespace) -> None:
         )
         async for line in trio.wrap_file(sys.stdin):
             if line.strip():
-                tasks.start_soon(answer, node, line)
+                tasks.start_soon(answer, nodes, line)
         # Closing each connection properly takes the library longer than anyone waits for.
         sys.stdout.flush()
         os._exit(0)
+
+
+async def run_node(
+    options: argparse.Namespace, *, task_status: trio.TaskStatus[Node] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """One host, its handlers and its DHT, until cancelled."""
+    host = make_host(options)
+    async with host.run(listen_addrs=parse_addresses(options.listen)), trio.open_nursery() as tasks:
+        node = Node(host, Handlers(host))
+        if options.dht != "off":
+            node.dht = make_dht(host, options)
+            await tasks.start(run_service, node.dht)
+        task_status.started(node)
+        await trio.sleep_forever()
 
 
 async def run_service(service: Any, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
