@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
+from py_p2pstack import PeerId
 from tests.interop.conftest import start
 from tests.interop.peer import Peer
 
@@ -79,15 +80,18 @@ def test_we_find_a_stranger_through_their_server(other: str) -> None:
 
 @pytest.mark.row("DHT: their lookup through our server")
 def test_they_find_a_stranger_through_our_server(other: str) -> None:
+    """The stranger comes when the seeker has looked round already, and our server tells what it was asked."""
     with (
-        start("ours", "--dht", "server", "--dht-idle") as hub,
+        start("ours", "--dht", "server", "--dht-idle", "--tap") as hub,
         start("ours", "--dht", "server", "--dht-idle") as stranger,
         start(other, "--dht", "server") as seeker,
     ):
+        seeker.call("connect", addr=hub.address)
+        seeker.call("bootstrap")
         stranger.call("connect", addr=hub.address)
         until_known(hub, stranger)
-        seeker.call("connect", addr=hub.address)
-        # A table is filled by looking oneself up: most meet the stranger by it, through our server all the same.
-        seeker.call("bootstrap")
+        assert stranger.id not in seeker.call("peers")["peers"]
         found = seeker.call("find_peer", target=stranger.id)
         assert found["id"] == stranger.id
+        question = {"peer": seeker.id, "type": "FIND_NODE", "key": PeerId.parse(stranger.id).to_bytes().hex()}
+        assert question in hub.call("served")["requests"]
