@@ -28,7 +28,7 @@ from py_p2pstack.muxers.yamux.config import YamuxConfig
 from py_p2pstack.muxers.yamux.machine import Event, StreamEnded, StreamOpened, StreamReadable, YamuxMachine
 
 _READ = 256 * 1024  # bytes read at once: what several records need, and little enough for the cache
-_BATCH = 128 * 1024  # bytes sealed between two yields: bounds a ping's wait under bulk
+_BATCH = 256 * 1024  # bytes sealed between two yields: bounds a ping's wait under bulk
 _INLINE = 16 * 1024  # bytes up to which a write may go out inline
 _FLUSH_TIMEOUT = 1.0  # seconds that closing waits for queued bytes and the go-away to leave
 _LAST_WORDS = 0.25  # seconds in which the reader may still find the go-away of a peer that cut us off
@@ -101,7 +101,7 @@ class Session:
     @property
     def rtt(self) -> float | None:
         """The last round trip, in seconds."""
-        return self.machine.rtt
+        return self.machine.round_trips.last
 
     # --- streams ----------------------------------------------------------------------------------
 

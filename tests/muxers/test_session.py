@@ -119,7 +119,7 @@ async def test_a_cancelled_send_is_sent_whole() -> None:
 
 
 async def test_sends_cancelled_again_and_again_do_not_pile_up() -> None:
-    item = bytes(300_000)
+    item = bytes(400_000)
     async with connected() as pair:
         mine, theirs = await pair.stream()
         for _ in range(2):

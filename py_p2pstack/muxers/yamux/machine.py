@@ -22,6 +22,7 @@ from py_p2pstack.errors import (
 )
 from py_p2pstack.muxers.yamux.codec import HEADER_SIZE, VERSION, Flag, FrameType, GoAway, pack, unpack_from
 from py_p2pstack.muxers.yamux.config import INITIAL_WINDOW, YamuxConfig
+from py_p2pstack.muxers.yamux.round_trips import RoundTrips
 from py_p2pstack.muxers.yamux.stream_state import StreamState
 
 _SYN, _ACK, _FIN, _RST = int(Flag.SYN), int(Flag.ACK), int(Flag.FIN), int(Flag.RST)
@@ -81,7 +82,7 @@ class YamuxMachine:
         """Streams whose waiting sender may go on; whoever pulls records wakes them and clears the list."""
         self.ended: list[StreamState] = []
         """Streams that ended with the last frame pulled; likewise."""
-        self.rtt: float | None = None
+        self.round_trips = RoundTrips()
         self.went_away: int | None = None
         """The peer's go-away code."""
         self.queued = 0
@@ -102,9 +103,6 @@ class YamuxMachine:
         self._closing: dict[StreamState, float] = {}
         self._resets_left = float(config.max_resets)
         self._resets_at = 0.0
-        self._ping_opaque = 0
-        self._ping_sent_at: float | None = None
-        self._pinged_at = float("-inf")
         self._heard_at = float("-inf")
         # where the parser stands
         self._head = b""
@@ -188,11 +186,9 @@ class YamuxMachine:
 
     def ping(self, now: float) -> int:
         """Queue a ping unless one is on its way; returns its opaque value."""
-        if self._ping_sent_at is None:
-            self._ping_opaque = (self._ping_opaque + 1) & _MAX_U32
-            self._ping_sent_at = self._pinged_at = now
-            self._control += pack(VERSION, _PING, _SYN, 0, self._ping_opaque)
-        return self._ping_opaque
+        if self.round_trips.begin(now):
+            self._control += pack(VERSION, _PING, _SYN, 0, self.round_trips.opaque)
+        return self.round_trips.opaque
 
     def go_away(self, code: int) -> None:
         """Queue a go-away: no stream is opened by either side any more. Only the first counts.
@@ -209,11 +205,11 @@ class YamuxMachine:
         Call it about once a second. Raises RemoteProtocolError when the peer answers no ping.
         """
         config = self.config
-        sent_at = self._ping_sent_at
+        sent_at = self.round_trips.sent_at
         # A pong may stand behind much else: any byte is a sign of life.
         if sent_at is not None and now - max(sent_at, self._heard_at) >= config.keepalive_timeout:
             raise RemoteProtocolError("the peer answers no ping", code=GoAway.NORMAL)
-        if now - self._pinged_at >= config.keepalive_interval:
+        if now - self.round_trips.begun_at >= config.keepalive_interval:
             self.ping(now)
         while self._closing:  # in the order of their deadlines
             stream, deadline = next(iter(self._closing.items()))
@@ -439,10 +435,10 @@ class YamuxMachine:
             if len(self._pongs) >= self.config.max_pending_pongs:
                 raise RemoteProtocolError("pings sent without reading the answers", code=ConnectionCode.RATE_LIMITED)
             self._pongs.append(opaque)
-        elif flags & _ACK and self._ping_sent_at is not None and opaque == self._ping_opaque:
-            self.rtt = now - self._ping_sent_at
-            self._ping_sent_at = None
-            events.append(Ponged(opaque, self.rtt))
+        elif flags & _ACK:
+            rtt = self.round_trips.answered(opaque, now)
+            if rtt is not None:
+                events.append(Ponged(opaque, rtt))
 
     # --- windows ----------------------------------------------------------------------------------
 
@@ -452,29 +448,37 @@ class YamuxMachine:
             self.update_window(stream, now)
 
     def update_window(self, stream: StreamState, now: float) -> None:
-        """Tell the peer that it may send again as much as was consumed; more, if that went in under 4 round trips.
+        """Tell the peer that it may send again as much as was consumed; more, if that went in under 2 round trips.
 
-        Windows thus grow with consumption, never with what merely arrived.
+        Windows thus grow with consumption, never with what merely arrived, to about four times what the path holds.
+        Each doubling waits for a round trip measured since the last.
         """
         if stream.fault is not None or stream.remote_fin:
             return
         delta = stream.consumed
         stream.consumed = 0
-        if self.rtt is not None and now - stream.epoch < 4 * self.rtt and not stream.discarding:
-            grow = min(
-                stream.capacity,
-                self.config.max_window - stream.capacity,
-                self.config.max_total_growth - self._growth,
-            )
-            if grow > 0:
-                stream.capacity += grow
-                self._growth += grow
-                delta += grow
+        best = self.round_trips.best
+        if best is not None and now - stream.epoch < 2 * best and not stream.discarding:
+            delta += self._grow(stream, now)
         stream.epoch = now
         stream.receive_window += delta
         flags = stream.flags
         stream.flags = 0
         self._control += pack(VERSION, _WINDOW, flags, stream.id, delta)
+
+    def _grow(self, stream: StreamState, now: float) -> int:
+        """Double a window, as far as the bounds let it; returns by how much it grew."""
+        config = self.config
+        grow = min(stream.capacity, config.max_window - stream.capacity, config.max_total_growth - self._growth)
+        if grow <= 0:
+            return 0
+        if stream.grown_at >= self.round_trips.measured_at:
+            self.ping(now)
+            return 0
+        stream.grown_at = now
+        stream.capacity += grow
+        self._growth += grow
+        return grow
 
     def _drop(self, stream: StreamState) -> int:
         size = stream.drop()

@@ -23,6 +23,7 @@ class StreamState:
         "fin_sent",
         "flags",
         "flushing",
+        "grown_at",
         "id",
         "inbound",
         "queued",
@@ -58,6 +59,8 @@ class StreamState:
         """Bytes the peer may still send."""
         self.capacity = INITIAL_WINDOW
         """The window's full size."""
+        self.grown_at = float("-inf")
+        """When it grew last."""
         self.consumed = 0
         """Bytes consumed that the peer was not told of."""
         self.epoch = 0.0

@@ -378,7 +378,7 @@ def test_a_ping_of_ours_measures_the_round_trip() -> None:
     feed(bob, sent(alice), 10.1)
     (answered,) = feed(alice, sent(bob), 10.25)
     assert isinstance(answered, Ponged)
-    assert alice.rtt == pytest.approx(0.25)
+    assert alice.round_trips.last == pytest.approx(0.25)
 
 
 def test_an_answer_to_no_ping_is_ignored() -> None:
@@ -386,7 +386,7 @@ def test_an_answer_to_no_ping_is_ignored() -> None:
     assert feed(alice, frame(PING, ACK, 0, 1)) == []
     alice.ping(0.0)
     assert feed(alice, frame(PING, ACK, 0, 999)) == []
-    assert alice.rtt is None
+    assert alice.round_trips.last is None
 
 
 def test_one_ping_is_on_its_way_at_a_time() -> None:

@@ -10,6 +10,7 @@ from py_p2pstack.muxers.yamux.stream_state import StreamState
 from tests.muxers.yamux.wire import (
     ACK,
     DATA,
+    PING,
     SYN,
     WINDOW,
     WINDOW_SIZE,
@@ -141,18 +142,27 @@ def test_no_update_follows_the_peers_end() -> None:
     assert not bob.has_output
 
 
+def measure(bob: YamuxMachine, now: float, seconds: float) -> None:
+    """Let a ping of bob's be answered at `now`, having taken so long."""
+    opaque = bob.ping(now - seconds)
+    sent(bob)
+    feed(bob, frame(PING, ACK, 0, opaque), now=now)
+
+
 def quick_reader(config: YamuxConfig, streams: int = 1) -> YamuxMachine:
     """A server with a round trip of 100 ms, whose application reads everything at once."""
     bob = server(config)
-    bob.rtt = 0.1
+    measure(bob, 0.0, 0.1)
     for index in range(streams):
         feed(bob, frame(WINDOW, SYN, 1 + 2 * index, 0))
-    for _ in range(12):
+    for turn in range(1, 13):
+        now = turn * 0.1
         for stream in bob.streams.values():
             room = min(stream.receive_window, stream.capacity // 2)
-            feed(bob, frame(DATA, 0, stream.id, body=bytes(room)), now=0.05)
-            consume(bob, stream, 0.05)
+            feed(bob, frame(DATA, 0, stream.id, body=bytes(room)), now=now)
+            consume(bob, stream, now)
             sent(bob)
+        measure(bob, now + 0.09, 0.09)
     return bob
 
 
@@ -162,9 +172,50 @@ def test_the_window_of_a_quick_reader_doubles_up_to_its_bound() -> None:
     assert stream.receive_window <= stream.capacity
 
 
+def half_a_window(bob: YamuxMachine, stream: StreamState, now: float) -> None:
+    """Receive half of the window and consume it."""
+    feed(bob, frame(DATA, 0, stream.id, body=bytes(stream.capacity // 2)), now=now)
+    consume(bob, stream, now)
+
+
+def test_each_doubling_of_a_window_waits_for_a_round_trip_measured_since_the_last() -> None:
+    bob = server()
+    measure(bob, 0.0, 0.1)
+    stream = opened(bob)
+    half_a_window(bob, stream, 0.1)
+    assert stream.capacity == 2 * WINDOW_SIZE
+    sent(bob)
+    half_a_window(bob, stream, 0.2)
+    assert stream.capacity == 2 * WINDOW_SIZE
+    (ping,) = [each for each in frames(sent(bob)) if each.kind == PING]
+    feed(bob, frame(PING, ACK, 0, ping.length), now=0.29)
+    half_a_window(bob, stream, 0.3)
+    assert stream.capacity == 4 * WINDOW_SIZE
+
+
+def test_a_round_trip_inflated_by_load_lets_no_window_grow() -> None:
+    bob = server()
+    measure(bob, 0.0, 0.01)
+    measure(bob, 1.0, 1.0)
+    stream = opened(bob)
+    half_a_window(bob, stream, 0.9)
+    half_a_window(bob, stream, 1.1)
+    assert stream.capacity == WINDOW_SIZE
+    assert bob.round_trips.last == pytest.approx(1.0)
+
+
+def test_the_best_round_trip_is_forgotten_after_a_minute() -> None:
+    bob = server()
+    measure(bob, 0.0, 0.01)
+    measure(bob, 30.0, 0.5)
+    assert bob.round_trips.best == pytest.approx(0.01)
+    measure(bob, 61.0, 0.5)
+    assert bob.round_trips.best == pytest.approx(0.5)
+
+
 def test_the_window_of_a_slow_reader_stays() -> None:
     bob = server()
-    bob.rtt = 0.1
+    measure(bob, 0.0, 0.1)
     stream = opened(bob)
     for second in range(1, 20):
         feed(bob, frame(DATA, 0, 1, body=bytes(WINDOW_SIZE // 2)), now=float(second))
