@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from google.protobuf.message import DecodeError
 
@@ -15,6 +16,7 @@ from py_p2pstack.wire.pb.noise_pb2 import NoiseExtensions, NoiseHandshakePayload
 SIGNATURE_PREFIX = b"noise-libp2p-static-key:"
 MAX_PAYLOAD = 4096  # ours: an 8192-bit RSA key with its signature has 2.2 kB
 MAX_MUXERS = 32  # ours: names of muxers we look at
+REMEMBERED = 1024  # proofs of peers met before: as many as a busy node meets again, below 1 MB for keys of usual size
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,18 @@ def encode(public_key: PublicKey, signature: bytes, muxers: Sequence[ProtocolId]
     return message.SerializeToString(deterministic=True)
 
 
+@lru_cache(REMEMBERED)
+def _prove(identity_key: bytes, static: bytes, signature: bytes) -> PublicKey:
+    """The key that signed `static`. Raises InvalidKey, InvalidSignature.
+
+    A host signs its static key once, so peers that meet again show the same proof. What is remembered is the outcome
+    for just these bytes; that the remote holds `static` is proved by each handshake anew. Failures are not remembered.
+    """
+    key = PublicKey.decode(identity_key)
+    key.verify(SIGNATURE_PREFIX + static, signature)
+    return key
+
+
 def decode(data: bytes, static: bytes) -> Payload:
     """Read a payload and verify that its identity signed `static`. Raises HandshakeError."""
     if len(data) > MAX_PAYLOAD:
@@ -45,8 +59,7 @@ def decode(data: bytes, static: bytes) -> Payload:
     message = NoiseHandshakePayload()
     try:
         message.ParseFromString(data)
-        key = PublicKey.decode(message.identity_key)
-        key.verify(SIGNATURE_PREFIX + static, message.identity_sig)
+        key = _prove(message.identity_key, static, message.identity_sig)
     except DecodeError:
         raise HandshakeError("the noise payload is no protobuf") from None
     except (InvalidKey, InvalidSignature) as fault:
