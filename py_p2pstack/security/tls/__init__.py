@@ -3,3 +3,7 @@
 `certificate` carries and proves identities, for QUIC too; `machine` runs the handshake on OpenSSL's memory buffers;
 `records` is the transport phase.
 """
+
+from py_p2pstack.security.tls.machine import TlsHandshake as TlsHandshake
+from py_p2pstack.security.tls.machine import TlsTransport as TlsTransport
+from py_p2pstack.security.tls.records import TlsRecords as TlsRecords

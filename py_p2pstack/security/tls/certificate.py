@@ -164,8 +164,8 @@ def _check_self_signature(certificate: x509.Certificate) -> None:
                 public.verify(signature, signed, parameters)
                 return
         elif isinstance(public, rsa.RSAPublicKey):
-            padded = isinstance(parameters, (padding.PKCS1v15, padding.PSS))
-            if padded and _MIN_RSA <= public.key_size <= _MAX_RSA:
+            sized = _MIN_RSA <= public.key_size <= _MAX_RSA
+            if sized and isinstance(parameters, (padding.PKCS1v15, padding.PSS)):
                 public.verify(signature, signed, parameters, algorithm)
                 return
     except _Invalid:

@@ -1,10 +1,4 @@
-"""What every raw transport must do, as async functions that assert it.
-
-A test module runs each function of `RAW_TRANSPORT` on its own transport, on both backends:
-
-    @pytest.mark.parametrize("claim", RAW_TRANSPORT, ids=lambda claim: claim.__name__)
-    async def test_contract(claim): await claim(RawTransportCase(TcpTransport(), listen=..., nobody=...))
-"""
+"""What every raw transport must do, as async functions that assert it."""
 
 from __future__ import annotations
 
