@@ -11,6 +11,7 @@ from typing import Protocol
 
 from py_p2pstack.errors import InvalidKey, InvalidRecord
 from py_p2pstack.identity import PublicKey
+from py_p2pstack.protocols.dht.records.ipns import IpnsValidator
 
 MAX_BLANK_VALUE = 64 * 1024
 
@@ -119,9 +120,9 @@ class BlankValidator:
 
 def public_validators() -> Validators:
     """What the public IPFS network knows: `/pk/` and `/ipns/`."""
-    return Validators({"pk": PublicKeyValidator()})
+    return Validators({"pk": PublicKeyValidator(), "ipns": IpnsValidator()})
 
 
 def default_validators() -> Validators:
     """What a network of our own knows: the public namespaces, and `/v/` for anything."""
-    return Validators({"pk": PublicKeyValidator(), "v": BlankValidator()})
+    return Validators({"pk": PublicKeyValidator(), "ipns": IpnsValidator(), "v": BlankValidator()})
