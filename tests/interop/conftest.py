@@ -56,14 +56,11 @@ def pytest_runtest_makereport(
     report = yield
     marker = item.get_closest_marker("row")
     if marker is not None and (report.when == "call" or report.outcome == "skipped" or report.failed):
-        params = getattr(item, "callspec").params  # noqa: B009 - only parametrized items carry it
-        item.config.stash[MATRIX].record(
-            marker.args[0],
-            params["other"],
-            params.get("direction", ""),
-            report.outcome,
-            params.get("key_type", ""),
-        )
+        params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        for other in marker.kwargs.get("others") or [params["other"]]:
+            item.config.stash[MATRIX].record(
+                marker.args[0], other, params.get("direction", ""), report.outcome, params.get("key_type", "")
+            )
     return report
 
 

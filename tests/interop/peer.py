@@ -94,6 +94,11 @@ class Peer:
         """Implementation and version."""
         return f"{self.ready['implementation']} {self.ready['version']}"
 
+    @property
+    def nodes(self) -> list[dict[str, Any]]:
+        """`peer_id` and `addrs` of each host of the process."""
+        return list(self.ready.get("nodes") or [self.ready])
+
     def can(self, command: str) -> bool:
         """Whether the library behind the peer serves this command."""
         return command in self.ready["commands"]
@@ -126,7 +131,7 @@ class Peer:
                 future.set_result(reply.get("result") or {})
             else:
                 future.set_exception(CommandFailed(f"{self.language}: {reply['error']}"))
-        for future in self._pending.values():
+        for future in list(self._pending.values()):
             future.set_exception(CommandFailed(f"{self.language} ended: {''.join(self._errors)[-1500:]}"))
 
     def _drain_errors(self) -> None:
@@ -141,6 +146,11 @@ class Peer:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._end()
+
+    def kill(self) -> None:
+        """End it as a crash would: nobody is told, nothing is saved."""
+        self._process.kill()
         self._end()
 
     def _end(self) -> None:
