@@ -1,9 +1,13 @@
 """The Kademlia DHT: who is nearest to a key, and where a peer is. Wire-exact with libp2p's `/kad/1.0.0`.
 
 codec       bytes ↔ Message
-handlers    what we answer, a pure function of the table and the address book
+handlers    what we answer without waiting, a pure function of the table and the address book
 messenger   one reused stream per peer
-queries     drives a kademlia.Lookup with at most α requests in flight, and tells of every step
+queries     drives a kademlia.Lookup with at most α requests in flight, whatever they ask
+operations  what an application asked for, and who listens to it
+lookups     begins lookups: seeds, time, bookkeeping
+found       what a running operation finds, as an iterator
+local_node  our node as all of these see it: host, table, line to others
 admission   who enters the routing table, who leaves it
 refresh     keeps the table filled: at the start, every ten minutes, and when it runs low
 server      inbound streams, bounded in number, time and size

@@ -1,7 +1,11 @@
-"""What a DHT server answers: a pure function of the request, the routing table and the address book."""
+"""What a DHT server answers without waiting: a pure function of the request, the routing table and the address book.
+
+What needs a store is answered elsewhere, with `closer_peers` of these handlers in the answer.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from py_p2pstack.addresses import Multiaddr, PeerInfo
@@ -36,7 +40,7 @@ class Handlers:
     def answer(self, request: Message, sender: PeerId, now: float) -> Message | None:
         """The answer to a request; None if none is due.
 
-        Raises RemoteProtocolError for what we do not serve, and for a FIND_NODE without a key.
+        Raises RemoteProtocolError for what is not served here, and for a FIND_NODE without a key.
         """
         if request.type is MessageType.FIND_NODE:
             return self._find_node(request, sender)
@@ -52,18 +56,24 @@ class Handlers:
         """
         if not request.key:
             raise RemoteProtocolError("FIND_NODE without a key")
-        # One more than k, because the sender is usually in the table.
-        nearest = self._table.nearest(key_of(request.key), self._k + 1)
-        peers = [peer for peer in nearest if peer not in (sender, self._local)][: self._k]
+        peers = self._nearest(request.key, sender)
         target = _peer_named(request.key)
         if target is not None:
             peers = [target, *(peer for peer in peers if peer != target)]
+        return Message(type=MessageType.FIND_NODE, closer_peers=self._told(peers), cluster_level=request.cluster_level)
+
+    def closer_peers(self, key: bytes, sender: PeerId) -> tuple[KadPeer, ...]:
+        """The k nearest to `key` of the table, neither us nor the sender among them, as an answer tells them."""
+        return self._told(self._nearest(key, sender))
+
+    def _nearest(self, key: bytes, sender: PeerId) -> list[PeerId]:
+        # One more than k, because the sender is usually in the table.
+        nearest = self._table.nearest(key_of(key), self._k + 1)
+        return [peer for peer in nearest if peer not in (sender, self._local)][: self._k]
+
+    def _told(self, peers: Iterable[PeerId]) -> tuple[KadPeer, ...]:
         told = (self._tell(peer) for peer in peers)
-        return Message(
-            type=MessageType.FIND_NODE,
-            closer_peers=tuple(peer for peer in told if peer.info.addresses),
-            cluster_level=request.cluster_level,
-        )
+        return tuple(peer for peer in told if peer.info.addresses)
 
     def _tell(self, peer: PeerId) -> KadPeer:
         connected = self._neighbourhood.connectedness(peer) is Connectedness.CONNECTED

@@ -1,13 +1,14 @@
 """Drives one lookup: at most α requests in flight, every step told to whoever listens.
 
-The machine decides; a task that has its answer asks the machine for its next peer, so a lookup of fifty requests takes
-about ten tasks. The end of the lookup cancels what is still in flight.
+What is asked of each peer is the caller's affair (FIND_NODE, GET_VALUE, GET_PROVIDERS), and so is what an answer
+carries besides closer peers. The machine decides; a task that has its answer asks the machine for its next peer, so a
+lookup of fifty requests takes about ten tasks. The end of the lookup cancels what is still in flight.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeAlias
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -16,20 +17,21 @@ from py_p2pstack.addresses import PeerInfo, ip_group, is_public
 from py_p2pstack.errors import P2PError, ResourceLimitExceeded
 from py_p2pstack.identity import PeerId
 from py_p2pstack.kademlia import Lookup, LookupResult, crowded_out
+from py_p2pstack.protocols.dht.codec import Message
 from py_p2pstack.protocols.dht.events import (
     AddingPeer,
     DialingPeer,
-    FinalPeer,
     LookupEnded,
     LookupStarted,
     LookupUpdated,
-    OnEvent,
     PeerResponse,
     QueryError,
-    QueryEvent,
     SendingQuery,
-    tell,
 )
+from py_p2pstack.protocols.dht.operations import Operation
+
+Take: TypeAlias = Callable[[PeerId, Message], None]
+"""Takes in the whole answer of a peer, before the lookup decides how to go on."""
 
 
 class Network(Protocol):
@@ -44,8 +46,8 @@ class Network(Protocol):
         """Connect. Raises P2PError."""
         ...
 
-    async def find_node(self, peer: PeerId, key: bytes) -> Sequence[PeerInfo]:
-        """Ask one peer for the peers nearest to `key`. Raises P2PError."""
+    async def request(self, peer: PeerId, message: Message) -> Message:
+        """Ask one peer. Raises P2PError."""
         ...
 
     def take_addresses(self, peer: PeerInfo) -> bool:
@@ -64,38 +66,38 @@ class Network(Protocol):
 class Query:
     """One lookup on its way."""
 
-    __slots__ = ("_key", "_listeners", "_max_per_group", "_network", "_start", "_tasks", "lookup", "query_id", "rtts",
-                 "seeds")  # fmt: skip
+    __slots__ = ("_listeners", "_max_per_group", "_network", "_operation", "_request", "_take", "_tasks", "lookup",
+                 "rtts", "seeds")  # fmt: skip
 
     def __init__(
         self,
-        query_id: int,
-        key: bytes,
+        operation: Operation,
+        request: Message,
         seeds: Sequence[PeerId],
         lookup: Lookup[PeerId],
         network: Network,
-        listeners: list[OnEvent],
         *,
+        take: Take | None = None,
         max_per_group: int,
     ) -> None:
-        self.query_id = query_id
         self.seeds = tuple(seeds)
         """Where it begins."""
         self.rtts: dict[PeerId, float] = {}
         """How long each peer took to answer."""
-        self._key = key
         self.lookup = lookup
         """What decides."""
+        self._operation = operation
+        self._listeners = operation.listeners
+        self._request = request
         self._network = network
-        self._listeners = listeners
+        self._take = take
         self._max_per_group = max_per_group
-        self._start = anyio.current_time()
 
     async def run(self) -> LookupResult[PeerId]:
         """Run to the end. Cancelling ends the lookup and everything it has in flight."""
         us = self._network.local_peer
         if self._listeners:
-            self._tell(LookupStarted, node=us, key=self._key, seeds=self.seeds)
+            self._operation.tell(LookupStarted, node=us, key=self._operation.key, seeds=self.seeds)
             self._tell_changed(us, heard=self.seeds)
         try:
             async with anyio.create_task_group() as self._tasks:
@@ -106,7 +108,7 @@ class Query:
             self.lookup.cancel()
             result = self.lookup.result()
             if self._listeners:
-                self._tell(LookupEnded, reason=result.reason, peers=result.peers)
+                self._operation.tell(LookupEnded, reason=result.reason, peers=result.peers)
         return result
 
     def _advance(self, cause: PeerId) -> PeerId | None:
@@ -117,7 +119,7 @@ class Query:
             return None
         if self._listeners:
             for peer in peers:
-                self._tell(LookupUpdated, cause=cause, source=self.lookup.referrer(peer), waiting=(peer,))
+                self._operation.tell(LookupUpdated, cause=cause, source=self.lookup.referrer(peer), waiting=(peer,))
         for peer in peers[1:]:
             self._tasks.start_soon(self._work, peer)
         return peers[0] if peers else None
@@ -139,18 +141,21 @@ class Query:
         network = self._network
         if not network.is_connected(peer):
             if self._listeners:
-                self._tell_of(DialingPeer, peer)
+                self._operation.tell_of(DialingPeer, peer)
             await network.dial(peer)
             if self.lookup.stops():  # this was the peer looked for: no need to ask it anything
                 self._tasks.cancel_scope.cancel()
                 await checkpoint()
         if self._listeners:
-            self._tell_of(SendingQuery, peer)
+            self._operation.tell_of(SendingQuery, peer)
         start = anyio.current_time()
-        closer = await network.find_node(peer, self._key)
+        answer = await network.request(peer, self._request)
         rtt = self.rtts[peer] = anyio.current_time() - start
+        closer = [each.info for each in answer.closer_peers]
         if self._listeners:
-            self._tell_of(PeerResponse, peer, closer=tuple(closer), rtt=rtt)
+            self._operation.tell_of(PeerResponse, peer, closer=tuple(closer), rtt=rtt)
+        if self._take is not None:
+            self._take(peer, answer)
         return closer
 
     def _take_failure(self, peer: PeerId, fault: P2PError) -> None:
@@ -158,7 +163,7 @@ class Query:
             self._network.failed(peer)
         self.lookup.failed(peer)
         if self._listeners:
-            self._tell(QueryError, peer=peer, reason=str(fault) or type(fault).__name__)
+            self._operation.tell(QueryError, peer=peer, reason=str(fault) or type(fault).__name__)
             self._tell_changed(peer, unreachable=(peer,))
 
     def _take_answer(self, peer: PeerId, closer: Sequence[PeerInfo]) -> None:
@@ -168,7 +173,7 @@ class Query:
         heard = self.lookup.answered(peer, [info.peer_id for info in usable])
         if self._listeners:
             for each in heard:
-                self._tell_of(AddingPeer, each)
+                self._operation.tell_of(AddingPeer, each)
             self._tell_changed(peer, heard=heard, queried=(peer,))
 
     def _diverse(self, closer: Sequence[PeerInfo]) -> list[PeerInfo]:
@@ -177,12 +182,6 @@ class Query:
         return [info for index, info in enumerate(closer) if index not in crowd]
 
     # --- telling ----------------------------------------------------------------------------------
-
-    def _tell(self, kind: type[QueryEvent], **details: object) -> None:
-        tell(self._listeners, kind(query_id=self.query_id, at=anyio.current_time() - self._start, **details))
-
-    def _tell_of(self, kind: type[QueryEvent], peer: PeerId, **details: object) -> None:
-        self._tell(kind, peer=peer, distance=self.lookup.distance(peer), **details)
 
     def _tell_changed(
         self,
@@ -193,7 +192,7 @@ class Query:
         unreachable: Sequence[PeerId] = (),
     ) -> None:
         source = self.lookup.referrer(heard[0]) if heard else cause
-        self._tell(
+        self._operation.tell(
             LookupUpdated,
             cause=cause,
             source=source,
@@ -201,12 +200,6 @@ class Query:
             queried=tuple(queried),
             unreachable=tuple(unreachable),
         )
-
-    def final(self, peers: Sequence[PeerId]) -> None:
-        """Tell who the outcome is."""
-        if self._listeners:
-            for peer in peers:
-                self._tell_of(FinalPeer, peer)
 
 
 def ip_groups(info: PeerInfo) -> set[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeAlias
 
 import anyio
 
@@ -13,21 +15,27 @@ from py_p2pstack.errors import RemoteProtocolError
 from py_p2pstack.identity import PeerId
 from py_p2pstack.network.deadlines import Deadlines
 from py_p2pstack.protocols.dht import codec
+from py_p2pstack.protocols.dht.codec import Message, MessageType
 from py_p2pstack.protocols.dht.config import DhtConfig
 from py_p2pstack.protocols.dht.handlers import Handlers
 
 logger = logging.getLogger(__name__)
 
+StoreHandler: TypeAlias = Callable[[Message, PeerId], Awaitable[Message | None]]
+"""Answers a request that needs a store; None if no answer is due. Raises RemoteProtocolError, StorageError."""
+
 
 class Server:
     """Serves streams of the DHT protocol. `serve` is the stream handler to register."""
 
-    def __init__(self, handlers: Handlers, config: DhtConfig) -> None:
+    def __init__(self, handlers: Handlers, stores: Mapping[MessageType, StoreHandler], config: DhtConfig) -> None:
+        """`stores` answer what they are there for; the `handlers`, which never wait, all the rest."""
         self.refused = 0
         """Streams refused because there were too many."""
         self.malformed = 0
         """Streams reset because of a request that breaks the rules, or that we do not serve."""
         self._handlers = handlers
+        self._stores = stores
         self._config = config
         self._streams: set[Stream] = set()
         self._streams_of: Counter[PeerId] = Counter()
@@ -76,7 +84,11 @@ class Server:
             deadline = self._deadlines.start(stream.reset)
             try:
                 request = codec.decode(await stream.receive_message(max_size), max_peers=max_peers)
-                answer = self._handlers.answer(request, peer, anyio.current_time())
+                store = self._stores.get(request.type)
+                if store is None:
+                    answer = self._handlers.answer(request, peer, anyio.current_time())
+                else:
+                    answer = await store(request, peer)
                 if answer is not None:
                     await stream.send_message(codec.encode(answer))
             finally:

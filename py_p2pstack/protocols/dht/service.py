@@ -1,86 +1,40 @@
-"""The DHT as a service of a host: what an application calls, and the streams and tasks behind it."""
+"""The DHT as a service of a host: what an application calls, and the life of the parts behind it."""
 
 from __future__ import annotations
 
-import itertools
-import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from random import Random
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 import anyio
 
-from py_p2pstack.addresses import Multiaddr, PeerInfo
-from py_p2pstack.core.host import ConnectionManager
-from py_p2pstack.core.network import Network
+from py_p2pstack.addresses import PeerInfo
+from py_p2pstack.core.datastore import Datastore
 from py_p2pstack.core.notifications import (
     LocalAddressesUpdated,
     PeerDisconnected,
     PeerIdentified,
     PeerProtocolsUpdated,
 )
-from py_p2pstack.core.peerstore import TEMPORARY_TTL, Peerstore
-from py_p2pstack.core.stream import Stream, StreamHandler
-from py_p2pstack.core.types import Connectedness, ProtocolId
-from py_p2pstack.errors import LookupFailure, OperationTimeout, PeerNotFound
-from py_p2pstack.events import EventBus, Subscription
+from py_p2pstack.errors import LookupFailure, PeerNotFound
+from py_p2pstack.events import Subscription
 from py_p2pstack.identity import PeerId
-from py_p2pstack.kademlia import (
-    IpDiversity,
-    Lookup,
-    LookupResult,
-    PeerState,
-    RoutingTable,
-    cached_keys,
-    key_of,
-)
+from py_p2pstack.kademlia import LookupResult, PeerState
 from py_p2pstack.lifetime import OwnTasks
 from py_p2pstack.protocols.dht import codec
 from py_p2pstack.protocols.dht.admission import Admission
 from py_p2pstack.protocols.dht.codec import Message, MessageType
 from py_p2pstack.protocols.dht.config import DhtConfig
-from py_p2pstack.protocols.dht.events import EVENT_TYPES, FinalPeer, OnEvent, QueryError, QueryEvent, listeners, tell
+from py_p2pstack.protocols.dht.events import EVENT_TYPES, FinalPeer, OnEvent, QueryEvent
 from py_p2pstack.protocols.dht.handlers import Handlers
-from py_p2pstack.protocols.dht.messenger import Messenger
-from py_p2pstack.protocols.dht.queries import Query, ip_groups
+from py_p2pstack.protocols.dht.local_node import DhtHost, LocalNode
+from py_p2pstack.protocols.dht.lookups import Lookups
 from py_p2pstack.protocols.dht.refresh import Refresher
 from py_p2pstack.protocols.dht.server import Server
-
-logger = logging.getLogger(__name__)
-
-KEY_CACHE = 16384  # peers whose key is remembered: a few lookups' worth, 3 MB
-
-
-class DhtHost(Protocol):
-    """What the DHT needs of a host."""
-
-    @property
-    def id(self) -> PeerId: ...
-
-    @property
-    def addrs(self) -> list[Multiaddr]: ...
-
-    @property
-    def network(self) -> Network: ...
-
-    @property
-    def peerstore(self) -> Peerstore: ...
-
-    @property
-    def conn_manager(self) -> ConnectionManager: ...
-
-    @property
-    def events(self) -> EventBus: ...
-
-    async def connect(self, peer: PeerInfo) -> None: ...
-
-    def set_stream_handler(self, protocol: ProtocolId, handler: StreamHandler) -> None: ...
-
-    def remove_stream_handler(self, protocol: ProtocolId) -> None: ...
-
-    async def new_stream(self, peer: PeerId, protocols: Sequence[ProtocolId]) -> Stream: ...
+from py_p2pstack.storage.memory import MemoryDatastore
 
 
 class Dht:
@@ -94,28 +48,34 @@ class Dht:
     Every operation may be cancelled and bounded by time from outside (`anyio.fail_after`), besides its own `timeout`.
     """
 
-    def __init__(self, host: DhtHost, config: DhtConfig | None = None, *, rng: Random | None = None) -> None:
-        """Build a DHT on `host`; nothing happens until it is entered. `rng` picks the keys that refreshes look up."""
+    def __init__(
+        self,
+        host: DhtHost,
+        config: DhtConfig | None = None,
+        *,
+        datastore: Datastore | None = None,
+        rng: Random | None = None,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Build a DHT on `host`; nothing happens until it is entered.
+
+        Args:
+            datastore: where values, provider records and the routing table are kept, entered by the caller for as long
+                as the DHT; in memory by default.
+            rng: picks the keys that refreshes look up, and spreads what is done periodically.
+            wall_clock: the time of day in seconds since 1970, by which records age.
+        """
         self.host = host
         self.config = config = config or DhtConfig()
-        self._key_of = cached_keys(PeerId.to_bytes, KEY_CACHE)
-        self.routing_table: RoutingTable[PeerId] = RoutingTable(
-            self._key_of(host.id),
-            self._key_of,
-            bucket_size=config.lookup.k,
-            replacements=config.lookup.k,
-            diversity=IpDiversity(
-                self._groups_of,
-                max_per_cpl=config.max_peers_per_ip_group_and_cpl,
-                max_per_table=config.max_peers_per_ip_group,
-            ),
-        )
+        self._node = LocalNode(host, config)
+        self.routing_table = self._node.table
         """Who is known to serve the DHT."""
         self._rng = rng or Random()  # noqa: S311 - spreads refreshes, protects nothing
-        self._messenger = Messenger(host, config)
-        self._watchers = EventBus()
-        self._query_ids = itertools.count(1)
-        self._server = Server(Handlers(host.id, self.routing_table, self, k=config.lookup.k), config)
+        self._datastore = datastore
+        self._wall_clock = wall_clock
+        self._lookups = Lookups(self._node, self._gather)
+        self._handlers = Handlers(host.id, self.routing_table, self._node, k=config.lookup.k)
+        self._server = Server(self._handlers, {}, config)
 
     def __repr__(self) -> str:
         return f"<Dht {self.config.protocol} {self.config.mode} {len(self.routing_table)} peers>"
@@ -124,18 +84,21 @@ class Dht:
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
+            if self._datastore is None:
+                self._datastore = await stack.enter_async_context(MemoryDatastore())
             tasks = await stack.enter_async_context(OwnTasks())
             changes = stack.enter_context(
                 self.host.events.subscribe(
                     PeerIdentified, PeerProtocolsUpdated, PeerDisconnected, LocalAddressesUpdated, buffer=1024
                 )
             )
-            self._admission = Admission(self, self.routing_table, self.config, tasks)
+            node = self._node
+            self._admission = node.admission = Admission(node, node.table, self.config, tasks)
             self._refresher = Refresher(
-                self, self.routing_table, self._admission, self.config, self._rng, self._look_up_for_refresh
+                node, node.table, self._admission, self.config, self._rng, self._lookups.nearest
             )
             stack.callback(self._admission.close)
-            stack.callback(self._messenger.close)
+            stack.callback(node.messenger.close)
             if self.config.mode == "server":
                 self.host.set_stream_handler(self.config.protocol, self._server.serve)
                 stack.callback(self._server.close)
@@ -146,7 +109,7 @@ class Dht:
                 tasks.start_soon(self._refresher.run_periodically)
                 tasks.start_soon(self._refresher.run_repairs)
                 tasks.start_soon(self._refresher.keep_addresses)
-            for peer in self.connected_peers():
+            for peer in node.connected_peers():
                 self._admission.found(peer)
             self._stack = stack.pop_all()
         return self
@@ -162,14 +125,17 @@ class Dht:
         """Keep up with what the host learns of its peers."""
         async for change in changes:
             if isinstance(change, PeerDisconnected):
-                self._messenger.forget(change.peer)
+                self._node.messenger.forget(change.peer)
             elif isinstance(change, LocalAddressesUpdated):
                 # Looking ourselves up makes us meet those who should know where we are now.
                 self._refresher.refresh_soon()
-            elif self.speaks_dht(change.peer):
+            elif self._node.speaks_dht(change.peer):
                 self._admission.found(change.peer)
             else:
                 self._admission.failed(change.peer)
+
+    async def _gather(self) -> None:
+        await self._refresher.gather()
 
     # --- what an application asks -----------------------------------------------------------------
 
@@ -199,13 +165,18 @@ class Dht:
         """
         if peer == self.host.id:
             return PeerInfo(peer, tuple(self.host.addrs))
-        if self.is_connected(peer):
-            self._tell_shortcut(peer, on_event)
+        node = self._node
+        operation = self._lookups.begin(peer.to_bytes(), on_event)
+        if node.is_connected(peer):
+            operation.tell_of(FinalPeer, peer)
             return self.host.peerstore.peer_info(peer)
-        query, result = await self._run(peer.to_bytes(), timeout, on_event, stop=lambda: self.is_connected(peer))
+        request = Message(type=MessageType.FIND_NODE, key=operation.key)
+        query, result = await self._lookups.run(
+            operation, request, timeout=timeout, stop=lambda: node.is_connected(peer)
+        )
         state = query.lookup.state(peer)
-        if self.is_connected(peer) or state is PeerState.QUERIED:
-            query.final([peer])
+        if node.is_connected(peer) or state is PeerState.QUERIED:
+            operation.tell_of(FinalPeer, peer)
             return self.host.peerstore.peer_info(peer)
         if state is None:
             raise PeerNotFound(f"none of the {result.queried} peers asked knows {peer}")
@@ -229,16 +200,12 @@ class Dht:
         """Like `get_closest_peers`, with all that is to be told about how it went."""
         if not 0 < len(key) <= codec.MAX_KEY:
             raise ValueError(f"a key has 1..{codec.MAX_KEY} bytes")
-        query, result = await self._run(key, timeout, on_event)
-        query.final(result.peers)
-        if result.completed:
-            self.routing_table.mark_refreshed(result.target, anyio.current_time())
-        return result
+        return await self._lookups.nearest(key, timeout=timeout, on_event=on_event)
 
     async def ping(self, peer: PeerId) -> float:
         """Return the seconds a PING of the DHT took there and back. Raises as `find_node` does."""
         start = anyio.current_time()
-        await self._messenger.request(peer, Message(type=MessageType.PING))
+        await self._node.request(peer, Message(type=MessageType.PING))
         return anyio.current_time() - start
 
     async def find_node(self, peer: PeerId, key: bytes) -> list[PeerInfo]:
@@ -247,8 +214,7 @@ class Dht:
         Raises OperationTimeout, RemoteProtocolError, DialError, NegotiationError, ConnectionClosed, StreamError,
         ResourceLimitExceeded.
         """
-        answer = await self._messenger.request(peer, Message(type=MessageType.FIND_NODE, key=key))
-        return [each.info for each in answer.closer_peers]
+        return await self._node.find_node(peer, key)
 
     @asynccontextmanager
     async def watch(self, buffer: int = 1024) -> AsyncIterator[Subscription[QueryEvent]]:
@@ -256,125 +222,5 @@ class Dht:
 
         At most `buffer` events wait, the oldest being dropped (the subscription counts them).
         """
-        with self._watchers.subscribe(*EVENT_TYPES, buffer=buffer) as subscription:
+        with self._lookups.watchers.subscribe(*EVENT_TYPES, buffer=buffer) as subscription:
             yield subscription
-
-    # --- lookups ----------------------------------------------------------------------------------
-
-    async def _run(
-        self,
-        key: bytes,
-        timeout: float | None,
-        on_event: OnEvent | None,
-        *,
-        stop: Callable[[], bool] | None = None,
-    ) -> tuple[Query, LookupResult[PeerId]]:
-        """Look `key` up within the time; an empty table is filled first. Raises LookupFailure, OperationTimeout."""
-        seconds = self.config.lookup_timeout if timeout is None else timeout
-        with anyio.move_on_after(seconds):
-            if not len(self.routing_table):
-                await self._refresher.gather()
-            query = self._begin(key, on_event, stop)
-            result = await query.run()
-            self._mark_useful(query)
-            return query, result
-        raise OperationTimeout(f"the lookup did not end within {seconds:g} s")
-
-    def _begin(self, key: bytes, on_event: OnEvent | None, stop: Callable[[], bool] | None) -> Query:
-        config, target = self.config.lookup, key_of(key)
-        query_id, heard_by = next(self._query_ids), listeners(self._watchers, on_event)
-        seeds = self.routing_table.nearest(target, config.k)
-        if not seeds:
-            reason = "the routing table is empty: connect to a peer that serves the DHT"
-            tell(heard_by, QueryError(query_id=query_id, at=0.0, peer=None, reason=reason))
-            raise LookupFailure(reason)
-        lookup = Lookup(target, seeds, self._key_of, config=config, exclude=self.host.id, stop=stop)
-        limit = self.config.max_peers_per_ip_group
-        return Query(query_id, key, seeds, lookup, self, heard_by, max_per_group=limit)
-
-    def _tell_shortcut(self, peer: PeerId, on_event: OnEvent | None) -> None:
-        heard_by = listeners(self._watchers, on_event)
-        if heard_by:
-            tell(heard_by, FinalPeer(query_id=next(self._query_ids), at=0.0, peer=peer, distance=0))
-
-    async def _look_up_for_refresh(self, key: bytes) -> None:
-        await self.look_up(key)
-
-    def _mark_useful(self, query: Query) -> None:
-        """Seeds that answered at most twice as slowly as the quickest were useful (go: recordValuablePeers)."""
-        rtts = {peer: query.rtts[peer] for peer in query.seeds if peer in query.rtts}
-        for peer, rtt in rtts.items():
-            if rtt <= 2 * min(rtts.values()):
-                self.routing_table.mark_useful(peer, anyio.current_time())
-
-    # --- what lookups, checks and answers are made of ---------------------------------------------
-
-    @property
-    def local_peer(self) -> PeerId:
-        """Who we are."""
-        return self.host.id
-
-    @property
-    def peerstore(self) -> Peerstore:
-        """The host's peerstore."""
-        return self.host.peerstore
-
-    @property
-    def conn_manager(self) -> ConnectionManager:
-        """The host's connection manager."""
-        return self.host.conn_manager
-
-    def connectedness(self, peer: PeerId) -> Connectedness:
-        """Whether we have a connection to `peer`."""
-        return self.host.network.connectedness(peer)
-
-    def is_connected(self, peer: PeerId) -> bool:
-        """Whether we have a connection to `peer`."""
-        return self.connectedness(peer) is Connectedness.CONNECTED
-
-    def connected_peers(self) -> list[PeerId]:
-        """The peers we have connections to."""
-        return self.host.network.peers()
-
-    def addresses(self, peer: PeerId) -> list[Multiaddr]:
-        """Where `peer` can be dialled; our own addresses for ourselves."""
-        return self.host.addrs if peer == self.host.id else self.host.peerstore.addresses(peer)
-
-    def speaks_dht(self, peer: PeerId) -> bool:
-        """Whether identify told that `peer` serves our protocol."""
-        return self.host.peerstore.first_supported(peer, (self.config.protocol,)) is not None
-
-    async def connect(self, peer: PeerInfo) -> None:
-        """Connect the host to a peer. Raises DialError."""
-        await self.host.connect(peer)
-
-    async def dial(self, peer: PeerId) -> None:
-        """Connect to a peer of a lookup within `dial_timeout`. Raises DialError or OperationTimeout."""
-        with anyio.move_on_after(self.config.dial_timeout):
-            await self.host.network.dial_peer(peer)
-            return
-        raise OperationTimeout(f"no connection to {peer} within {self.config.dial_timeout:g} s")
-
-    def take_addresses(self, peer: PeerInfo) -> bool:
-        """Remember for two minutes where a stranger says a peer is; what we know of connected peers is better.
-
-        Returns whether the peer can be dialled, or is connected.
-        """
-        if self.is_connected(peer.peer_id):
-            return True
-        if peer.addresses:
-            self.host.peerstore.add_addresses(peer.peer_id, peer.addresses, TEMPORARY_TTL)
-        return bool(self.host.peerstore.addresses(peer.peer_id))
-
-    def answered(self, peer: PeerId) -> None:
-        """A peer answered a lookup: it belongs into the table."""
-        self._admission.answered(peer)
-
-    def failed(self, peer: PeerId) -> None:
-        """A peer failed in a lookup: it leaves the table."""
-        self._admission.failed(peer)
-
-    def _groups_of(self, peer: PeerId) -> set[str]:
-        """The IP groups of the addresses we are connected to `peer` at, which it cannot invent."""
-        connections = self.host.network.conns_to_peer(peer)
-        return ip_groups(PeerInfo(peer, tuple(each.info.remote_address for each in connections)))

@@ -84,7 +84,7 @@ async def test_lookups_are_watched_from_outside_and_by_block() -> None:
             waiting = [await events.receive() for _ in range(len(events))]
         assert {each.query_id for each in waiting} == {1, 2}
         assert told == [each for each in waiting if each.query_id == 1]
-        assert not alice.dht._watchers.has_subscribers(LookupEnded)
+        assert not alice.dht._lookups.watchers.has_subscribers(LookupEnded)
 
 
 @in_virtual_time

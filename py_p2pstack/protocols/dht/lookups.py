@@ -1,0 +1,91 @@
+"""Begins lookups and sees them through: their seeds, their numbers, their time, and who listens to them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Awaitable, Callable
+
+import anyio
+
+from py_p2pstack.errors import LookupFailure, OperationTimeout
+from py_p2pstack.events import EventBus
+from py_p2pstack.identity import PeerId
+from py_p2pstack.kademlia import Lookup, LookupResult
+from py_p2pstack.protocols.dht.codec import Message, MessageType
+from py_p2pstack.protocols.dht.events import FinalPeer, OnEvent, QueryError, listeners
+from py_p2pstack.protocols.dht.local_node import LocalNode
+from py_p2pstack.protocols.dht.operations import Operation
+from py_p2pstack.protocols.dht.queries import Query, Take
+
+
+class Lookups:
+    """Runs lookups of whatever kind for one node."""
+
+    def __init__(self, node: LocalNode, gather: Callable[[], Awaitable[None]]) -> None:
+        """`gather` fills an empty table."""
+        self.watchers = EventBus()
+        """Where those listen who hear of every operation."""
+        self._node = node
+        self._gather = gather
+        self._query_ids = itertools.count(1)
+
+    def begin(self, key: bytes, on_event: OnEvent | None) -> Operation:
+        """A new operation on `key`, told to whoever listens here and now."""
+        return Operation(next(self._query_ids), key, listeners(self.watchers, on_event))
+
+    async def run(
+        self,
+        operation: Operation,
+        request: Message,
+        *,
+        timeout: float | None = None,
+        take: Take | None = None,
+        stop: Callable[[], bool] | None = None,
+    ) -> tuple[Query, LookupResult[PeerId]]:
+        """Go towards `operation.key` by sending `request` to ever nearer peers, within the time.
+
+        An empty table is filled first. `take` is given each peer and its whole answer before the lookup goes on, and
+        `stop` is asked after each whether it is enough. Raises LookupFailure (nobody to ask), OperationTimeout.
+        """
+        seconds = self._node.config.lookup_timeout if timeout is None else timeout
+        with anyio.move_on_after(seconds):
+            if not len(self._node.table):
+                await self._gather()
+            query = self._query(operation, request, take, stop)
+            result = await query.run()
+            self._mark_useful(query)
+            if result.completed:
+                self._node.table.mark_refreshed(result.target, anyio.current_time())
+            return query, result
+        raise OperationTimeout(f"the lookup did not end within {seconds:g} s")
+
+    async def nearest(
+        self, key: bytes, *, timeout: float | None = None, on_event: OnEvent | None = None
+    ) -> LookupResult[PeerId]:
+        """Look up the peers nearest to `key` by FIND_NODE. Raises as `run` does."""
+        operation = self.begin(key, on_event)
+        _, result = await self.run(operation, Message(type=MessageType.FIND_NODE, key=key), timeout=timeout)
+        for peer in result.peers:
+            operation.tell_of(FinalPeer, peer)
+        return result
+
+    def _query(
+        self, operation: Operation, request: Message, take: Take | None, stop: Callable[[], bool] | None
+    ) -> Query:
+        node, config = self._node, self._node.config
+        seeds = node.table.nearest(operation.target, config.lookup.k)
+        if not seeds:
+            reason = "the routing table is empty: connect to a peer that serves the DHT"
+            operation.tell(QueryError, peer=None, reason=reason)
+            raise LookupFailure(reason)
+        lookup = Lookup(operation.target, seeds, node.key_of, config=config.lookup, exclude=node.local_peer, stop=stop)
+        return Query(operation, request, seeds, lookup, node, take=take, max_per_group=config.max_peers_per_ip_group)
+
+    def _mark_useful(self, query: Query) -> None:
+        """Seeds that answered at most twice as slowly as the quickest were useful (go: recordValuablePeers)."""
+        rtts = {peer: query.rtts[peer] for peer in query.seeds if peer in query.rtts}
+        slowest = 2 * min(rtts.values(), default=0.0)
+        now = anyio.current_time()
+        for peer, rtt in rtts.items():
+            if rtt <= slowest:
+                self._node.table.mark_useful(peer, now)
