@@ -205,3 +205,26 @@ class LookupFailure(RoutingError):
 
 class PeerNotFound(RoutingError):
     """The lookup ended and nobody knew the peer."""
+
+
+# --- storage ---------------------------------------------------------------------------------------
+
+
+class StorageError(P2PError):
+    """A datastore could not do what was asked; what it acknowledged before is untouched."""
+
+
+class StorageFull(StorageError):
+    """There is no room: on the disk, or within a bound of ours."""
+
+
+class StorageReadOnly(StorageError):
+    """The file, its directory or its disk cannot be written."""
+
+
+class StorageLocked(StorageError):
+    """Another process, or another part of this one, has the file open."""
+
+
+class StorageTooNew(StorageError):
+    """The file was written by a later version of this package."""
