@@ -131,7 +131,7 @@ def test_a_key_provided_a_little_before_its_hour_is_not_due_again_at_it() -> Non
 
 def test_another_origin_shifts_the_hours() -> None:
     shifted = Schedule(interval=24.0, origin=hour(6), steps=24)
-    assert shifted.due_at(hour(7), 240.0, 240.0) == pytest.approx(264.0 + 1)
+    assert shifted.due_at(hour(8), 240.0, 240.0) == pytest.approx(240.0 + 2)
     assert shifted.due_at(hour(5), 240.0, 240.0) == pytest.approx(240.0 + 23)
 
 
