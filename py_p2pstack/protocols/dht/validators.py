@@ -12,6 +12,7 @@ from typing import Protocol
 from py_p2pstack.errors import InvalidKey, InvalidRecord
 from py_p2pstack.identity import PublicKey
 from py_p2pstack.protocols.dht.records.ipns import IpnsValidator
+from py_p2pstack.protocols.dht.records.owned import OwnedValidator
 
 MAX_BLANK_VALUE = 64 * 1024
 
@@ -124,5 +125,7 @@ def public_validators() -> Validators:
 
 
 def default_validators() -> Validators:
-    """What a network of our own knows: the public namespaces, and `/v/` for anything."""
-    return Validators({"pk": PublicKeyValidator(), "ipns": IpnsValidator(), "v": BlankValidator()})
+    """What a network of our own knows: the public namespaces, `/owned/`, and `/v/` for anything."""
+    return Validators(
+        {"pk": PublicKeyValidator(), "ipns": IpnsValidator(), "owned": OwnedValidator(), "v": BlankValidator()}
+    )
