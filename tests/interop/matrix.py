@@ -60,7 +60,8 @@ class Matrix:
         return (
             "# What works with what\n\n"
             "Written by `make interop`: each cell is a test that ran against a real peer of the implementation named.\n"
-            "✓ seen to work · ✗ failed · – the peer's library has no such thing, or cannot tell.\n"
+            "✓ seen to work · ✗ failed · "
+            "– the peer's library has no such thing, is known to fail at it (the test says why), or cannot tell.\n"
             "A row that names its own direction fills the first column of its peer alone.\n\n"
             f"{self.table()}\n"
         )

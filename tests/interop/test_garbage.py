@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import NamedTuple
 
@@ -97,14 +97,14 @@ def find_among_liars(crowd: Crowd) -> None:
 @pytest.mark.row("DHT: our lookups among peers that answer garbage")
 @pytest.mark.parametrize("crowd", ["ours"], indirect=True)
 @pytest.mark.parametrize("work", [get_among_liars, put_among_liars, find_among_liars], ids=["get", "put", "find"])
-def test_we_bear_garbage(crowd: Crowd, work: object) -> None:
-    assert callable(work)
+def test_we_bear_garbage(crowd: Crowd, work: Callable[[Crowd], None]) -> None:
     work(crowd)
 
 
 @pytest.mark.row("DHT: their lookups among peers that answer garbage")
 @pytest.mark.parametrize("crowd", ["theirs"], indirect=True)
 @pytest.mark.parametrize("work", [get_among_liars, put_among_liars, find_among_liars], ids=["get", "put", "find"])
-def test_they_bear_garbage(crowd: Crowd, work: object) -> None:
-    assert callable(work)
+def test_they_bear_garbage(crowd: Crowd, work: Callable[[Crowd], None]) -> None:
+    if crowd.seeker.language == "py":
+        pytest.skip("py-libp2p's lookups end when some of the peers lie")
     work(crowd)
