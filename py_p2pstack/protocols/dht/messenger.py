@@ -8,7 +8,7 @@ between requests gets one stream per message. Source: go-libp2p-kad-dht internal
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 import anyio
@@ -21,8 +21,10 @@ from py_p2pstack.identity import PeerId
 from py_p2pstack.protocols.dht import codec
 from py_p2pstack.protocols.dht.codec import Message
 from py_p2pstack.protocols.dht.config import DhtConfig
+from py_p2pstack.wire import varint
 
 MAX_REUSE_FAILURES = 3  # go-libp2p-kad-dht: streamReuseTries
+CHUNK = 16 * 1024  # bytes written at once of messages that follow each other
 
 
 class StreamOpener(Protocol):
@@ -78,13 +80,30 @@ class Messenger:
             async with line.lock:
                 answer = await self._ask_twice(peer, line, data)
         finally:
-            line.users -= 1
-            if not line.users and self._lines.get(peer) is not line:
-                line.hang_up()  # it had no place among the lines, or was closed meanwhile
+            self._let_go(peer, line)
         if answer.type is not message.type:
             line.hang_up()
             raise RemoteProtocolError(f"asked {message.type.name}, got {answer.type.name}")
         return answer
+
+    async def tell(self, peer: PeerId, messages: Iterable[Message]) -> None:
+        """Send messages that nobody answers (ADD_PROVIDER), one behind the other on the stream to the peer.
+
+        Returns when all are written, which is not when they arrive. Each write may take `request_timeout`. On a stream
+        that was used before and fails all are sent again. Cancelling hangs up the stream. Raises as `request` does.
+        """
+        chunks = _framed(codec.encode(message) for message in messages)
+        line = self._line(peer)
+        line.users += 1
+        try:
+            async with line.lock:
+                await self._tell_twice(peer, line, list(chunks))
+                kept = self._lines.get(peer) is line and line.reuse_failures <= MAX_REUSE_FAILURES
+                if not kept and line.stream is not None:
+                    stream, line.stream = line.stream, None
+                    await stream.aclose()  # a reset would take back what was written
+        finally:
+            self._let_go(peer, line)
 
     def forget(self, peer: PeerId) -> None:
         """The peer is gone: hang up. A request under way fails, or tries again on a new connection."""
@@ -112,6 +131,11 @@ class Messenger:
             self._lines.pop(idle).hang_up()
         line = self._lines[peer] = _Line()
         return line
+
+    def _let_go(self, peer: PeerId, line: _Line) -> None:
+        line.users -= 1
+        if not line.users and self._lines.get(peer) is not line:
+            line.hang_up()  # it had no place among the lines, or was closed meanwhile
 
     async def _ask_twice(self, peer: PeerId, line: _Line, data: bytes) -> Message:
         reused = line.stream is not None
@@ -149,3 +173,41 @@ class Messenger:
             line.stream = None
             await stream.aclose()
         return message
+
+    async def _tell_twice(self, peer: PeerId, line: _Line, chunks: Sequence[bytes]) -> None:
+        reused = line.stream is not None
+        try:
+            await self._tell(peer, line, chunks)
+            return
+        except (StreamError, ConnectionClosed):
+            if not reused:
+                raise
+        line.reuse_failures += 1
+        await self._tell(peer, line, chunks)
+
+    async def _tell(self, peer: PeerId, line: _Line, chunks: Sequence[bytes]) -> None:
+        if line.stream is None:
+            line.stream = await self._host.new_stream(peer, (self._config.protocol,))
+        try:
+            for chunk in chunks:
+                with anyio.fail_after(self._config.request_timeout):
+                    await line.stream.send(chunk)
+        except TimeoutError:
+            line.hang_up()
+            raise OperationTimeout(f"{peer} took nothing for {self._config.request_timeout:g} s") from None
+        except BaseException:
+            line.hang_up()
+            raise
+
+
+def _framed(messages: Iterable[bytes]) -> Iterator[bytes]:
+    """Messages behind their lengths, many to a piece."""
+    chunk = bytearray()
+    for message in messages:
+        chunk += varint.encode(len(message))
+        chunk += message
+        if len(chunk) >= CHUNK:
+            yield bytes(chunk)
+            chunk.clear()
+    if chunk:
+        yield bytes(chunk)

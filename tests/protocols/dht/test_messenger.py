@@ -40,6 +40,8 @@ class FakeStream:
     def __init__(self, answers: Sequence[Answer] = ()) -> None:
         self.answers = list(answers)
         self.sent = 0
+        self.told = bytearray()
+        self.writes = 0
         self.in_flight = 0
         self.most_in_flight = 0
         self.was_reset = False
@@ -50,6 +52,16 @@ class FakeStream:
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         await checkpoint()
+
+    async def send(self, data: bytes) -> None:
+        await checkpoint()
+        answer = self.answers.pop(0) if self.answers else b""
+        if answer is None:
+            await anyio.sleep_forever()
+        if isinstance(answer, Exception):
+            raise answer
+        self.told += data
+        self.writes += 1
 
     async def receive_message(self, max_size: int) -> bytes:
         await checkpoint()
@@ -245,3 +257,62 @@ async def test_closing_hangs_up_everybody() -> None:
         tasks.cancel_scope.cancel()
     assert all(stream.was_reset for stream in host.opened)
     assert len(messenger) == 0
+
+
+# --- messages that nobody answers ---------------------------------------------------------------------
+
+FIND = Message(type=MessageType.FIND_NODE, key=b"k" * 100)
+
+
+def messages_in(told: bytearray) -> int:
+    """How many times FIND is in there, whole and framed."""
+    framed = bytes([len(codec.encode(FIND))]) + codec.encode(FIND)
+    assert told == framed * (len(told) // len(framed))
+    return len(told) // len(framed)
+
+
+async def test_many_messages_go_over_the_one_stream_in_few_writes() -> None:
+    messenger, host = make()
+    await messenger.request(ALICE, PING)
+    await messenger.tell(ALICE, [FIND] * 1000)
+    await messenger.tell(ALICE, [])
+    (stream,) = host.opened
+    assert messages_in(stream.told) == 1000
+    assert stream.writes == 7
+    assert await messenger.request(ALICE, PING) == PING
+
+
+async def test_telling_over_a_stream_that_died_unnoticed_tells_everything_again() -> None:
+    messenger, host = make(FakeStream([codec.encode(PING), b"", StreamReset()]))
+    await messenger.request(ALICE, PING)
+    await messenger.tell(ALICE, [FIND] * 400)
+    assert host.opened[0].was_reset
+    assert messages_in(host.opened[1].told) == 400
+
+
+async def test_a_fresh_stream_that_fails_or_takes_nothing_is_an_error() -> None:
+    messenger, host = make(FakeStream([StreamReset()]), FakeStream([None]), DialError(ALICE, []), request_timeout=0.01)
+    for fault in (StreamReset, OperationTimeout, DialError):
+        with pytest.raises(fault):
+            await messenger.tell(ALICE, [FIND])
+    assert [stream.was_reset for stream in host.opened] == [True, True]
+
+
+async def test_a_stream_that_is_not_kept_is_closed_and_not_reset_behind_what_was_told() -> None:
+    messenger, host = make(FakeStream([None]), max_client_streams=1)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(messenger.request, ALICE, PING)
+        await anyio.wait_all_tasks_blocked()
+        await messenger.tell(peer(2), [FIND])
+        assert (host.opened[1].was_closed, host.opened[1].was_reset) == (True, False)
+        tasks.cancel_scope.cancel()
+
+
+async def test_cancelling_what_is_told_hangs_up() -> None:
+    messenger, host = make(FakeStream([None]))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(messenger.tell, ALICE, [FIND])
+        await anyio.wait_all_tasks_blocked()
+        tasks.cancel_scope.cancel()
+    assert host.opened[0].was_reset
+    assert len(messenger) == 1
