@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from py_p2pstack.addresses import Multiaddr
 from py_p2pstack.core.peerstore import Peerstore
+from py_p2pstack.core.security import SecurityTransport
 from py_p2pstack.core.transport import RawTransport
 from py_p2pstack.events import EventBus
 from py_p2pstack.host import BasicHost
@@ -24,6 +25,7 @@ from py_p2pstack.network.swarm import Swarm
 from py_p2pstack.peerstore import MemoryPeerstore
 from py_p2pstack.protocols.identify import IdentifyConfig
 from py_p2pstack.security.noise import NoiseTransport
+from py_p2pstack.security.tls import TlsTransport
 from py_p2pstack.transports.tcp import TcpTransport
 from py_p2pstack.upgrade.upgrader import Upgrader, UpgraderConfig, UpgradingTransport
 
@@ -55,8 +57,8 @@ class Host(BasicHost):
             host.set_stream_handler("/echo/1.0.0", echo)
             await host.connect("/ip4/127.0.0.1/tcp/4001/p2p/12D3KooW…")
 
-    It speaks TCP, secured by Noise, multiplexed by yamux. Entering the block binds the `listen` addresses (none: a
-    host that only dials); leaving it says goodbye to every peer and ends every task.
+    It speaks TCP, secured by Noise or TLS, multiplexed by yamux. Entering the block binds the `listen` addresses
+    (none: a host that only dials); leaving it says goodbye to every peer and ends every task.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Host(BasicHost):
         announce: Iterable[Multiaddr | str] = (),
         config: HostConfig | None = None,
         transports: Sequence[RawTransport] | None = None,
+        security: Sequence[str] = ("noise", "tls"),
         peerstore: Peerstore | None = None,
         gater: ConnectionGater | None = None,
         resolver: Resolver | None = None,
@@ -81,6 +84,7 @@ class Host(BasicHost):
             announce: addresses to tell others instead of those we listen on (behind a port forward, say).
             config: bounds and times of all parts.
             transports: how raw bytes travel; TCP by default.
+            security: which of `noise` and `tls` secure them; we propose the first, and take any of them.
             peerstore: what is known of peers; kept in memory by default.
             gater: who may connect; everybody by default.
             resolver: how names in addresses are resolved; DNS by default.
@@ -88,6 +92,7 @@ class Host(BasicHost):
 
         Raises:
             InvalidAddress: an address is malformed.
+            ValueError: an unknown security protocol, or none at all.
         """
         config = config or HostConfig()
         key = identity or PrivateKey.generate(KeyType.ED25519)
@@ -97,7 +102,7 @@ class Host(BasicHost):
         peerstore = peerstore or MemoryPeerstore(clock=clock)
         upgrader = Upgrader(
             local_peer=peer,
-            securities=[NoiseTransport(key)],
+            securities=_securities(security, key, wall_clock),
             muxers={"/yamux/1.0.0": yamux_factory(config.yamux)},
             config=config.upgrade,
         )
@@ -129,3 +134,14 @@ class Host(BasicHost):
             clock=clock,
             wall_clock=wall_clock,
         )
+
+
+def _securities(names: Sequence[str], key: PrivateKey, wall_clock: Callable[[], float]) -> list[SecurityTransport]:
+    """The security protocols of these names, in order."""
+    makers: dict[str, Callable[[], SecurityTransport]] = {
+        "noise": lambda: NoiseTransport(key),
+        "tls": lambda: TlsTransport(key, wall_clock=wall_clock),
+    }
+    if not names or not set(names) <= set(makers):
+        raise ValueError(f"security must name some of {', '.join(makers)}; not {', '.join(names) or 'none'}")
+    return [makers[name]() for name in dict.fromkeys(names)]

@@ -10,7 +10,7 @@ from anyio.lowlevel import checkpoint
 from py_p2pstack.core.security import RecordLayer, Secured, SecurityTransport
 from py_p2pstack.core.transport import RawConnection
 from py_p2pstack.core.types import ProtocolId
-from py_p2pstack.errors import ConnectionClosed
+from py_p2pstack.errors import ConnectionClosed, HandshakeError, ProtocolError
 from py_p2pstack.identity import PeerId
 from py_p2pstack.upgrade.multistream import LazyReply, Proposer, Responder, lazy_proposal
 
@@ -32,6 +32,14 @@ class RawPipe:
             view = view[sent:]
             if view:
                 await self._raw.wait_writable()
+
+    def send_last(self, data: bytes) -> None:
+        """Send what fits of a last word; never waits, never fails."""
+        try:
+            if data:
+                self._raw.send_nowait(data)
+        except OSError:
+            pass
 
     async def receive(self) -> bytes:
         """Wait for bytes. Raises ConnectionClosed at the end."""
@@ -60,6 +68,11 @@ class SealedPipe:
         out = memoryview(bytearray(len(data) + self._records.overhead))
         await self._pipe.send(bytes(out[: self._records.seal_into(data, out)]))
 
+    def send_last(self, data: bytes) -> None:
+        """See `RawPipe.send_last`."""
+        out = memoryview(bytearray(len(data) + self._records.overhead))
+        self._pipe.send_last(bytes(out[: self._records.seal_into(data, out)]))
+
     async def receive(self) -> bytes:
         """Wait for at least one record; returns the plaintext."""
         while True:
@@ -75,6 +88,8 @@ class SealedPipe:
 
 class _Pipe(Protocol):
     async def send(self, data: bytes) -> None: ...
+
+    def send_last(self, data: bytes) -> None: ...
 
     async def receive(self) -> bytes: ...
 
@@ -103,7 +118,12 @@ async def _select(pipe: _Pipe, negotiation: _Negotiation) -> tuple[ProtocolId, b
     while negotiation.protocol is None:
         if out := negotiation.bytes_to_send():
             await pipe.send(out)
-        negotiation.receive_data(await pipe.receive())
+        data = await pipe.receive()
+        try:
+            negotiation.receive_data(data)
+        except ProtocolError:  # a refusal comes first: an optimistic peer sends what it proposed right behind
+            pipe.send_last(negotiation.bytes_to_send())
+            raise
     return negotiation.protocol, negotiation.unread, negotiation.bytes_to_send()
 
 
@@ -114,14 +134,16 @@ async def secure(
     initiator: bool,
     peer: PeerId | None,
     muxers: Sequence[ProtocolId],
+    optimistic: bool = False,
 ) -> tuple[ProtocolId, Secured]:
     """Agree on a security protocol and run its handshake.
 
     An initiator with one protocol to propose has nothing to fall back to, so the handshake's first message rides with
-    the proposal: a round trip less. The responder then answers both at once.
+    the proposal: a round trip less. The responder then answers both at once. An `optimistic` initiator does so with
+    the first of several; if that is refused, the NegotiationError names it and the pipe is out of step for good.
     """
     names = tuple(securities)
-    if initiator and len(names) == 1:
+    if initiator and (optimistic or len(names) == 1):
         protocol = names[0]
         handshake = securities[protocol].handshake(initiator=True, peer=peer, muxers=muxers)
         await pipe.send(lazy_proposal(protocol) + handshake.bytes_to_send())
@@ -133,12 +155,16 @@ async def secure(
         negotiation = Proposer(names) if initiator else Responder(securities.__contains__)
         protocol, data, held = await _select(pipe, negotiation)
         handshake = securities[protocol].handshake(initiator=initiator, peer=peer, muxers=muxers)
-    secured = handshake.receive_data(data) if data else None
-    while secured is None:
-        if out := held + handshake.bytes_to_send():
-            await pipe.send(out)
-            held = b""
-        secured = handshake.receive_data(await pipe.receive())
+    try:
+        secured = handshake.receive_data(data) if data else None
+        while secured is None:
+            if out := held + handshake.bytes_to_send():
+                await pipe.send(out)
+                held = b""
+            secured = handshake.receive_data(await pipe.receive())
+    except HandshakeError:
+        pipe.send_last(handshake.bytes_to_send())  # an alert, if the protocol has such
+        raise
     if out := handshake.bytes_to_send():
         await pipe.send(out)
     return protocol, secured

@@ -14,7 +14,7 @@ from py_p2pstack.core.muxer import ConnectionInfo, MuxedConnection, MuxerFactory
 from py_p2pstack.core.security import SecurityTransport
 from py_p2pstack.core.transport import A, Admission, InboundGate, Listener, RawConnection, RawListener, RawTransport
 from py_p2pstack.core.types import Direction, ProtocolId
-from py_p2pstack.errors import OperationTimeout, P2PError
+from py_p2pstack.errors import NegotiationError, OperationTimeout, P2PError
 from py_p2pstack.identity import PeerId
 from py_p2pstack.upgrade.negotiate import RawPipe, choose_muxer, secure
 
@@ -48,8 +48,18 @@ class Upgrader:
         self._securities = {security.protocol: security for security in securities}
         self._muxers = dict(muxers)
 
+    def can_fall_back(self, refusal: NegotiationError) -> bool:
+        """Whether what the peer refused was our first security protocol, and there is another."""
+        return len(self._securities) > 1 and refusal.protocols == (next(iter(self._securities)),)
+
     async def upgrade(
-        self, raw: RawConnection, direction: Direction, *, transport: str, peer: PeerId | None = None
+        self,
+        raw: RawConnection,
+        direction: Direction,
+        *,
+        transport: str,
+        peer: PeerId | None = None,
+        optimistic: bool = False,
     ) -> MuxedConnection:
         """Upgrade within `handshake_timeout`; on any failure, and when cancelled, the raw connection is closed.
 
@@ -58,6 +68,8 @@ class Upgrader:
             direction: outbound: we begin.
             transport: the transport's name, for the connection's info.
             peer: who the remote must prove to be; None: anyone.
+            optimistic: save a round trip, outbound, if the peer speaks our first security protocol; if it does not,
+                the attempt fails with a NegotiationError of which `can_fall_back` is true: try again without.
 
         Raises:
             SecurityError, NegotiationError, RemoteProtocolError, ConnectionClosed, OperationTimeout, OSError.
@@ -65,19 +77,21 @@ class Upgrader:
         timeout = self.config.handshake_timeout
         try:
             with anyio.move_on_after(timeout):
-                return await self._upgrade(raw, direction, transport, peer)
+                return await self._upgrade(raw, direction, transport, peer, optimistic)
             raise OperationTimeout(f"the connection was not set up within {timeout:g} s")
         except BaseException:
             raw.close()
             raise
 
     async def _upgrade(
-        self, raw: RawConnection, direction: Direction, transport: str, peer: PeerId | None
+        self, raw: RawConnection, direction: Direction, transport: str, peer: PeerId | None, optimistic: bool
     ) -> MuxedConnection:
         initiator = direction is Direction.OUTBOUND
         pipe = RawPipe(raw)
         names = tuple(self._muxers)
-        security, secured = await secure(pipe, self._securities, initiator=initiator, peer=peer, muxers=names)
+        security, secured = await secure(
+            pipe, self._securities, initiator=initiator, peer=peer, muxers=names, optimistic=optimistic
+        )
         muxer, unread, early = await choose_muxer(pipe, secured, names, initiator=initiator)
         info = ConnectionInfo(
             direction=direction,
@@ -112,9 +126,20 @@ class UpgradingTransport:
         return self._raw.can_listen(address)
 
     async def dial(self, address: Multiaddr, peer: PeerId | None) -> MuxedConnection:
-        """Connect, then upgrade; see `core.transport.Transport.dial`."""
+        """Connect, then upgrade; see `core.transport.Transport.dial`.
+
+        Our first security protocol is begun before the peer has agreed to it, which saves every dial a round trip and
+        costs those that refuse it a second connection. (go, rust and js wait for the answer and keep the first.)
+        """
+        name, upgrader = self._raw.name, self._upgrader
         raw = await self._raw.dial(address)
-        return await self._upgrader.upgrade(raw, Direction.OUTBOUND, transport=self._raw.name, peer=peer)
+        try:
+            return await upgrader.upgrade(raw, Direction.OUTBOUND, transport=name, peer=peer, optimistic=True)
+        except NegotiationError as refusal:
+            if not upgrader.can_fall_back(refusal):
+                raise
+        raw = await self._raw.dial(address)
+        return await upgrader.upgrade(raw, Direction.OUTBOUND, transport=name, peer=peer)
 
     async def listen(self, address: Multiaddr) -> Listener:
         """Bind; see `core.transport.Transport.listen`."""

@@ -89,7 +89,7 @@ async def dies_in_time(world: World, at_once: bytes, dripped: bytes) -> None:
     [
         pytest.param(b"", b"", id="silence"),
         pytest.param(b"", lazy_proposal("/noise") * 20, id="in the first multistream token"),
-        pytest.param(lazy_proposal("/tls/1.0.0"), lazy_proposal("/tls/1.0.0")[20:] * 40, id="in its proposals"),
+        pytest.param(lazy_proposal("/tls/0.0.0"), lazy_proposal("/tls/0.0.0")[20:] * 40, id="in its proposals"),
         pytest.param(lazy_proposal("/noise"), b"\x00\x20" + bytes(31), id="in the first noise message"),
         pytest.param(first_noise_message(), b"\x01\x00" + bytes(254), id="in the third noise message"),
     ],

@@ -27,6 +27,7 @@ from py_p2pstack.errors import (
 )
 from py_p2pstack.identity import PeerId, PrivateKey
 from py_p2pstack.security.noise import NoiseHandshake, NoiseTransport
+from py_p2pstack.security.tls import TlsTransport
 from py_p2pstack.upgrade.multistream import Proposer, lazy_proposal
 from py_p2pstack.upgrade.negotiate import RawPipe, SealedPipe, secure, select
 from py_p2pstack.upgrade.upgrader import Upgrader, UpgraderConfig, UpgradingListener, UpgradingTransport
@@ -535,6 +536,76 @@ async def test_a_transport_dials_and_listens_for_finished_connections() -> None:
         tasks.cancel_scope.cancel()
     bell.close()
     bell._receive.close()
+
+
+async def test_a_dial_begins_its_first_security_unasked_and_falls_back_on_a_second_connection() -> None:
+    bell = RawBell()
+    alice = upgrader(ALICE, securities=[OtherNoise(ALICE), NoiseTransport(ALICE)])
+    gate = Gate()
+    async with anyio.create_task_group() as tasks:
+        listener = UpgradingListener(bell, upgrader(BOB), "bell")
+        tasks.start_soon(listener.serve, gate)
+        connection = await UpgradingTransport(BellTransport(bell), alice).dial(bell.address, BOB_ID)
+        assert connection.info.security == "/noise"
+        await wait_until(lambda: listener.failed == 1)
+        assert listener.accepted == 2
+        tasks.cancel_scope.cancel()
+    bell.close()
+    bell._receive.close()
+
+
+async def test_the_first_of_two_securities_takes_no_more_round_trips_than_a_single_one() -> None:
+    raw_alice, raw_bob = raw_pair()
+    waits = []
+
+    async def count() -> None:
+        waits.append(len(raw_alice.sent))
+
+    raw_alice.on_wait = count
+    alice = upgrader(ALICE, securities=[NoiseTransport(ALICE), OtherNoise(ALICE)])
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(inbound, upgrader(BOB), raw_bob)
+        await alice.upgrade(raw_alice, Direction.OUTBOUND, transport="memory", peer=BOB_ID, optimistic=True)
+    assert waits == [28 + 34]
+
+
+async def test_a_dial_does_not_fall_back_for_any_other_reason() -> None:
+    """A peer that has none of our protocols, or closes, or lies, is not dialled twice."""
+    bell = RawBell()
+    alice = upgrader(ALICE, securities=[NoiseTransport(ALICE), OtherNoise(ALICE)], muxers=[YAMUX])
+    bob = upgrader(BOB, muxers=[MPLEX])
+    gate = Gate()
+    async with anyio.create_task_group() as tasks:
+        listener = UpgradingListener(bell, bob, "bell")
+        tasks.start_soon(listener.serve, gate)
+        with pytest.raises(NegotiationError):
+            await UpgradingTransport(BellTransport(bell), alice).dial(bell.address, BOB_ID)
+        await wait_until(lambda: listener.failed == 1)
+        assert listener.accepted == 1
+        tasks.cancel_scope.cancel()
+    bell.close()
+    bell._receive.close()
+
+
+async def test_the_last_word_of_a_failed_handshake_reaches_the_peer() -> None:
+    """A listener refuses the dialer's certificate with an alert: the dialer's channel says why."""
+    alice = upgrader(ALICE, securities=[TlsTransport(ALICE, wall_clock=lambda: 1e9)])
+    bob = upgrader(BOB, securities=[TlsTransport(BOB, wall_clock=lambda: 1e9 - 86400)])  # not valid yet, to him
+    raw_alice, raw_bob = raw_pair()
+    refused = anyio.Event()
+
+    async def listen() -> None:
+        with pytest.raises(HandshakeError, match="not valid before"):
+            await inbound(bob, raw_bob)
+        refused.set()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(listen)
+        muxed = await outbound(alice, raw_alice)
+        await refused.wait()
+    pipe = SealedPipe(RawPipe(raw_alice), muxed.records, muxed.unread)
+    with pytest.raises(DecryptError, match="alert"):
+        await pipe.receive()
 
 
 async def serve_and_dial(gate: Gate, spoil: Callable[[RawBell], None], up: Upgrader | None = None) -> UpgradingListener:
