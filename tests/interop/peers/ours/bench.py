@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Awaitable, Callable
 
 import anyio
 from anyio.abc import TaskStatus
@@ -74,6 +75,60 @@ async def _keep_connected(addr: str, *, task_status: TaskStatus[None]) -> None:
         await anyio.sleep_forever()
 
 
+async def dht_join(peer: Peer, addr: str) -> Result:
+    """All nodes of this process connect to one address and fill their tables, at once."""
+    info = PeerInfo.parse(addr)
+
+    async def join(node: Peer) -> None:
+        if node.host.id != info.peer_id:
+            await node.host.connect(info)
+            await node.dht.bootstrap()
+
+    async with anyio.create_task_group() as tasks:
+        for node in peer.nodes:
+            tasks.start_soon(join, node)
+    return {"tables": [len(node.dht.routing_table) for node in peer.nodes]}
+
+
+async def bench_put(peer: Peer, prefix: str, count: int, concurrency: int, size: int) -> Result:
+    async def one(index: int) -> None:
+        result = await peer.dht.put_value(f"/v/{prefix} {index}", os.urandom(size))
+        replicas.append(len(result.replicas))
+
+    replicas: list[int] = []
+    seconds = await _timed(one, count, concurrency)
+    return {"count": count, "seconds": seconds, "replicas": min(replicas)}
+
+
+async def bench_get(peer: Peer, prefix: str, count: int, concurrency: int, size: int, quorum: int = 1) -> Result:
+    async def one(index: int) -> None:
+        if len(await peer.dht.get_value(f"/v/{prefix} {index}", quorum=quorum)) != size:
+            raise ValueError("another value")
+
+    assert peer.datastore is not None
+    while stored := await peer.datastore.scan(b""):  # no local copies
+        await peer.datastore.write([(key, None) for key, _ in stored])
+    return {"count": count, "seconds": await _timed(one, count, concurrency)}
+
+
+async def _timed(work: Callable[[int], Awaitable[None]], count: int, concurrency: int) -> float:
+    """Seconds for `count` pieces of work, so many at a time."""
+    numbers = iter(range(count))
+
+    async def worker() -> None:
+        for number in numbers:
+            await work(number)
+
+    start = time.perf_counter()
+    async with anyio.create_task_group() as tasks:
+        for _ in range(concurrency):
+            tasks.start_soon(worker)
+    return time.perf_counter() - start
+
+
 BENCHMARKS: dict[str, Command] = {
-    function.__name__: function for function in (bench_bulk, bench_streams, bench_ping, bench_dial, bench_idle)
-}
+    function.__name__: function
+    for function in (
+        bench_bulk, bench_streams, bench_ping, bench_dial, bench_idle, dht_join, bench_put, bench_get,
+    )
+}  # fmt: skip

@@ -15,6 +15,7 @@ from handlers import AWAIT_RESET, ECHO, RESET, Handlers
 from tap import Tap
 
 from py_p2pstack import Dht, Host, PeerId, PeerInfo, StreamReset
+from py_p2pstack.storage.memory import MemoryDatastore
 
 Result = dict[str, Any]
 Command = Callable[..., Awaitable[Result | None]]
@@ -23,16 +24,19 @@ Command = Callable[..., Awaitable[Result | None]]
 class Peer:
     """What the commands work on: one node of this process."""
 
-    def __init__(self, host: Host, handlers: Handlers, tasks: TaskGroup) -> None:
+    def __init__(self, host: Host, handlers: Handlers, tasks: TaskGroup, nodes: list[Peer]) -> None:
         self.host = host
+        self.nodes = nodes
+        """All of the process, this one among them."""
         self.handlers = handlers
         self.tasks = tasks
         self._dht: Dht | None = None
         self.tap: Tap | None = None
+        self.datastore: MemoryDatastore | None = None
 
-    def serve_dht(self, dht: Dht, tap: Tap | None) -> None:
-        """From now on there is a DHT, and perhaps a tap on what it serves."""
-        self._dht, self.tap = dht, tap
+    def serve_dht(self, dht: Dht, datastore: MemoryDatastore, tap: Tap | None) -> None:
+        """From now on there is a DHT, where it keeps things, and perhaps a tap on what it serves."""
+        self._dht, self.datastore, self.tap = dht, datastore, tap
 
     @property
     def dht(self) -> Dht:

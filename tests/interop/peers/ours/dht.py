@@ -12,6 +12,7 @@ from tap import send_garbage as send
 from py_p2pstack import PeerId, PeerInfo
 from py_p2pstack.protocols.dht import codec
 from py_p2pstack.protocols.dht.codec import Message, MessageType, Record
+from py_p2pstack.protocols.dht.records.ipns import IpnsRecord
 
 IPNS_LIFETIME = 3600.0  # seconds
 
@@ -86,14 +87,8 @@ async def get_at(peer: Peer, peer_id: str, key: str) -> Result:
 
 
 async def ipns_record(peer: Peer, value: str, sequence: int) -> Result:
-    from py_p2pstack.protocols.dht.records import ipns
-
-    record = ipns.create(
-        peer.host.identity,
-        base64.b64decode(value, validate=True),
-        sequence=sequence,
-        valid_until=time.time() + IPNS_LIFETIME,
-    )
+    target = base64.b64decode(value, validate=True)
+    _, record = IpnsRecord.create(peer.host.identity, target, sequence, now=time.time(), lifetime=IPNS_LIFETIME)
     return {"key": f"/ipns/{peer.host.id}", "value": base64.b64encode(record).decode()}
 
 

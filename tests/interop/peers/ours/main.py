@@ -19,6 +19,7 @@ from tap import GARBAGE, Tap
 import py_p2pstack
 from py_p2pstack import Dht, DhtConfig, Host, HostConfig, KeyType, P2PError, PrivateKey
 from py_p2pstack.network.resources import ResourceLimits
+from py_p2pstack.storage.memory import MemoryDatastore
 
 TABLE = COMMANDS | DHT_COMMANDS | BENCHMARKS
 KEY_TYPES = [kind.name.lower() for kind in KeyType]
@@ -59,7 +60,9 @@ async def answer(nodes: list[Peer], request: dict[str, Any]) -> None:
 
 async def serve(options: argparse.Namespace) -> None:
     async with anyio.create_task_group() as tasks:
-        nodes = [await tasks.start(run_node, options, index) for index in range(options.nodes)]
+        nodes: list[Peer] = []
+        for _ in range(options.nodes):
+            await tasks.start(run_node, options, nodes)
         told = [
             {"peer_id": str(node.host.id), "addrs": [str(address) for address in node.host.full_addresses]}
             for node in nodes
@@ -80,27 +83,27 @@ async def serve(options: argparse.Namespace) -> None:
         tasks.cancel_scope.cancel()
 
 
-async def run_node(options: argparse.Namespace, index: int, *, task_status: anyio.abc.TaskStatus[Peer]) -> None:
-    """One host, its handlers and its DHT, until cancelled."""
+async def run_node(options: argparse.Namespace, nodes: list[Peer], *, task_status: anyio.abc.TaskStatus[None]) -> None:
+    """One more host, its handlers and its DHT, until cancelled."""
     identity = PrivateKey.generate(KeyType[options.key_type.upper()])
     config = HostConfig(resources=ResourceLimits.unlimited())
     async with (
-        Host(listen=options.listen, identity=identity, config=config) as host,
+        Host(listen=options.listen, identity=identity, config=config, security=options.security.split(",")) as host,
         anyio.create_task_group() as tasks,
     ):
         handlers = Handlers(host)
         tasks.start_soon(handlers.watch, host)
-        peer = Peer(host, handlers, tasks)
+        peer = Peer(host, handlers, tasks, nodes)
+        kind = list(GARBAGE)[len(nodes) % len(GARBAGE)] if options.garbage else None
+        nodes.append(peer)
         if options.dht == "off":
-            task_status.started(peer)
+            task_status.started()
             await anyio.sleep_forever()
-        kinds = list(GARBAGE)
-        tap = Tap(host, kinds[index % len(kinds)] if options.garbage else None)
-        tapped = tap if options.tap or options.garbage else None
+        tap = Tap(host, kind) if options.tap or kind else None
         settings = DhtConfig(prefix=options.dht_prefix, mode=options.dht, auto_refresh=not options.dht_idle)
-        async with Dht(tapped or host, settings) as dht:
-            peer.serve_dht(dht, tapped)
-            task_status.started(peer)
+        async with MemoryDatastore() as datastore, Dht(tap or host, settings, datastore=datastore) as dht:
+            peer.serve_dht(dht, datastore, tap)
+            task_status.started()
             await anyio.sleep_forever()
 
 
@@ -108,7 +111,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--listen", action="append", default=[])
     parser.add_argument("--key-type", choices=KEY_TYPES, default="ed25519")
-    parser.add_argument("--security", choices=["noise"], default="noise")
+    parser.add_argument("--security", choices=["noise", "tls", "noise,tls"], default="noise")
     parser.add_argument("--muxer", choices=["yamux"], default="yamux")
     parser.add_argument("--dht", choices=["off", "server", "client"], default="off")
     parser.add_argument("--dht-prefix", default="/p2pstack")

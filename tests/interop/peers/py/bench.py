@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Awaitable, Callable
 
 import trio
 from commands import Node, Result, round_trips
+from dht import bootstrap, dht_of
 from handlers import ECHO, SINK
 from libp2p.io.utils import read_exactly
 from libp2p.peer.peerinfo import info_from_p2p_addr
@@ -64,4 +66,54 @@ async def bench_dial(node: Node, addr: str, count: int) -> Result:
     return {"count": count, "seconds": time.perf_counter() - start}
 
 
-BENCHMARKS = {function.__name__: function for function in (bench_bulk, bench_streams, bench_ping, bench_dial)}
+async def dht_join(node: Node, addr: str) -> Result:
+    """All nodes of this process connect to one address and fill their tables, at once."""
+    info = info_from_p2p_addr(Multiaddr(addr))
+
+    async def join(each: Node) -> None:
+        if each.host.get_id() != info.peer_id:
+            await each.host.connect(info)
+            await bootstrap(each)
+
+    async with trio.open_nursery() as tasks:
+        for each in node.nodes:
+            tasks.start_soon(join, each)
+    return {"tables": [dht_of(each).get_routing_table_size() for each in node.nodes]}
+
+
+async def bench_put(node: Node, prefix: str, count: int, concurrency: int, size: int) -> Result:
+    async def one(index: int) -> None:
+        await dht_of(node).put_value(f"/v/{prefix} {index}", os.urandom(size))
+
+    return {"count": count, "seconds": await timed(one, count, concurrency), "replicas": None}
+
+
+async def bench_get(node: Node, prefix: str, count: int, concurrency: int, size: int, quorum: int = 1) -> Result:
+    async def one(index: int) -> None:
+        value = await dht_of(node).get_value(f"/v/{prefix} {index}", quorum)
+        if value is None or len(value) != size:
+            raise ValueError("another value, or none")
+
+    dht_of(node).value_store.store.clear()  # no local copies
+    return {"count": count, "seconds": await timed(one, count, concurrency)}
+
+
+async def timed(work: Callable[[int], Awaitable[None]], count: int, concurrency: int) -> float:
+    """Seconds for `count` pieces of work, so many at a time."""
+    numbers = iter(range(count))
+
+    async def worker() -> None:
+        for number in numbers:
+            await work(number)
+
+    start = time.perf_counter()
+    async with trio.open_nursery() as tasks:
+        for _ in range(concurrency):
+            tasks.start_soon(worker)
+    return time.perf_counter() - start
+
+
+BENCHMARKS = {
+    function.__name__: function
+    for function in (bench_bulk, bench_streams, bench_ping, bench_dial, dht_join, bench_put, bench_get)
+}

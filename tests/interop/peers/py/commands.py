@@ -33,8 +33,9 @@ Result = dict[str, Any]
 class Node:
     """What the commands work on; `dht` is None with --dht off."""
 
-    def __init__(self, host: IHost, handlers: Handlers) -> None:
+    def __init__(self, host: IHost, handlers: Handlers, nodes: list[Node]) -> None:
         self.host = host
+        self.nodes = nodes  # all of the process, this one among them
         self.handlers = handlers
         self.dht: KadDHT | None = None
 

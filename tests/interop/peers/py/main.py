@@ -74,7 +74,9 @@ async def answer(nodes: list[Node], line: str) -> None:
 
 async def serve(options: argparse.Namespace) -> None:
     async with trio.open_nursery() as tasks:
-        nodes = [await tasks.start(run_node, options) for _ in range(options.nodes)]
+        nodes: list[Node] = []
+        for _ in range(options.nodes):
+            await tasks.start(run_node, options, nodes)
         told = [
             {"peer_id": str(node.host.get_id()), "addrs": [str(address) for address in node.host.get_addrs()]}
             for node in nodes
@@ -99,16 +101,17 @@ async def serve(options: argparse.Namespace) -> None:
 
 
 async def run_node(
-    options: argparse.Namespace, *, task_status: trio.TaskStatus[Node] = trio.TASK_STATUS_IGNORED
+    options: argparse.Namespace, nodes: list[Node], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
     """One host, its handlers and its DHT, until cancelled."""
     host = make_host(options)
     async with host.run(listen_addrs=parse_addresses(options.listen)), trio.open_nursery() as tasks:
-        node = Node(host, Handlers(host))
+        node = Node(host, Handlers(host), nodes)
         if options.dht != "off":
             node.dht = make_dht(host, options)
             await tasks.start(run_service, node.dht)
-        task_status.started(node)
+        nodes.append(node)
+        task_status.started()
         await trio.sleep_forever()
 
 
