@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import base58
 
 from py_p2pstack.errors import InvalidPeerId
+from py_p2pstack.wire import multibase
 
 if TYPE_CHECKING:
     from py_p2pstack.identity.keys import PublicKey
@@ -58,7 +59,7 @@ class PeerId:
         """
         if len(text) > _MAX_TEXT:
             raise InvalidPeerId(f"not a peer id: {len(text)} characters")
-        if not (text.isascii() and text.isalnum()):  # the decoders below forgive white space, padding, underscores
+        if not (text.isascii() and text.isalnum()):  # base58's decoder forgives white space
             raise InvalidPeerId(f"not a peer id: {text!r}")
         try:
             if text.startswith(("Qm", "1")):
@@ -106,18 +107,7 @@ class PeerId:
 
 def _from_cid(text: str) -> bytes:
     """The multihash inside CIDv1 text."""
-    base, digits = text[0], text[1:]
-    if base in "bB":
-        data = base64.b32decode(digits.upper() + "=" * (-len(digits) % 8))
-    elif base in "kK":
-        number = int(digits, 36)
-        data = number.to_bytes((number.bit_length() + 7) // 8, "big")
-    elif base == "z":
-        data = base58.b58decode(digits)
-    elif base in "fF":
-        data = bytes.fromhex(digits)
-    else:
-        raise ValueError(base)
+    data = multibase.decode(text)
     if data[:2] != _CID_PREFIX:
         raise ValueError("not a libp2p-key CID")
     return data[2:]
