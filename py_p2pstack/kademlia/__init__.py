@@ -6,6 +6,8 @@ a clock or draws a number: `now` and `rng` are passed in. So thousands of nodes'
     RoutingTable   who is known, in buckets by how long a prefix their key shares with ours
     Lookup         whom to ask next on the way to a key, and when to stop
     IpDiversity    how many of one neighbourhood may sit in the table
+    NetworkSize    how many peers there are, told from how near the nearest of some keys lie
+    Region         whether a key is surrounded by more peers than chance puts there, and the way around them
 """
 
 from py_p2pstack.kademlia.bucket import Entry as Entry
@@ -22,5 +24,10 @@ from py_p2pstack.kademlia.lookup import Lookup as Lookup
 from py_p2pstack.kademlia.lookup import LookupConfig as LookupConfig
 from py_p2pstack.kademlia.lookup import LookupResult as LookupResult
 from py_p2pstack.kademlia.lookup import PeerState as PeerState
+from py_p2pstack.kademlia.network_size import NetworkSize as NetworkSize
+from py_p2pstack.kademlia.network_size import NetworkSizeEstimator as NetworkSizeEstimator
+from py_p2pstack.kademlia.region import Region as Region
+from py_p2pstack.kademlia.region import crowding as crowding
+from py_p2pstack.kademlia.region import honest_region as honest_region
 from py_p2pstack.kademlia.table import AddOutcome as AddOutcome
 from py_p2pstack.kademlia.table import RoutingTable as RoutingTable
