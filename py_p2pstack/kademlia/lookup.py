@@ -161,6 +161,10 @@ class Lookup(Generic[P]):
         """The XOR distance of a peer to the target."""
         return self._key_of(peer) ^ self.target
 
+    def nearest(self) -> list[P]:
+        """The k nearest that have not failed so far, asked or not, nearest first."""
+        return [candidate.peer for candidate in islice(self._reachable(), self._config.k)]
+
     # --- deciding ---------------------------------------------------------------------------------
 
     def next_queries(self) -> list[P]:

@@ -85,7 +85,9 @@ def test_a_peer_that_fails_in_the_follow_up_makes_room_for_the_next() -> None:
     lookup.answered(10, [])
     lookup.answered(20, [])
     assert lookup.next_queries() == [40]
+    assert lookup.nearest() == [10, 20, 30, 40]
     lookup.failed(30)
+    assert lookup.nearest() == [10, 20, 40, 50]
     assert lookup.next_queries() == [50]
     lookup.answered(40, [])
     lookup.answered(50, [])

@@ -41,17 +41,21 @@ class Lookups:
         timeout: float | None = None,
         take: Take | None = None,
         stop: Callable[[], bool] | None = None,
+        begun: Callable[[Query], None] | None = None,
     ) -> tuple[Query, LookupResult[PeerId]]:
         """Go towards `operation.key` by sending `request` to ever nearer peers, within the time.
 
         An empty table is filled first. `take` is given each peer and its whole answer before the lookup goes on, and
-        `stop` is asked after each whether it is enough. Raises LookupFailure (nobody to ask), OperationTimeout.
+        `stop` is asked after each whether it is enough. `begun` is given the query before it runs.
+        Raises LookupFailure (nobody to ask), OperationTimeout.
         """
         seconds = self._node.config.lookup_timeout if timeout is None else timeout
         with anyio.move_on_after(seconds):
             if not len(self._node.table):
                 await self._gather()
             query = self._query(operation, request, take, stop)
+            if begun is not None:
+                begun(query)
             result = await query.run()
             self._mark_useful(query)
             if result.completed:
