@@ -1,10 +1,11 @@
 """The session: drives a muxer machine over a raw connection, one task reading, one writing, and lets streams wait.
 
 Measured rules behind it (docs/performance.md): the buffers for reading and sealing are shared by all sessions of a
-thread, since nothing awaits while they are in use; an idle session holds none. The writer pulls records from the
-machine. One small write may go out inline, past the writer, after each batch read or written: a lone request leaves at
-once, a burst still gathers. What is sent in the turn that follows a read goes out with one call behind it. A sender
-that waits is woken once, when its own bytes are out.
+thread, since nothing awaits while they are in use; an idle session holds none, and no writer either: that task begins
+when something cannot leave inline, and retires when idle. The writer pulls records from the machine. One small write
+may go out inline, past the writer, after each batch read or written: a lone request leaves at once, a burst still
+gathers. What is sent in the turn that follows a read goes out with one call behind it. A sender that waits is woken
+once, when its own bytes are out.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from functools import partial
 
 import anyio
 from anyio import CancelScope
+from anyio.abc import TaskGroup
 
 from py_p2pstack.core.error_codes import StreamCode
 from py_p2pstack.core.muxer import ConnectionInfo, MuxedStream
@@ -71,7 +73,11 @@ class Session:
         self._unsent = memoryview(b"")
         self._broken: Exception | None = None
         self._corked = False
+        self._tasks: TaskGroup | None = None
+        self._writer_busy = False
         self._wake: anyio.Event | None = None
+        self._rested = False
+        self._retire = False
         self._may_inline = True
         self._writing: CancelScope | None = None
         self._openers: deque[anyio.Event] = deque()
@@ -170,8 +176,12 @@ class Session:
             if self._reason is None:
                 self.machine.ping(anyio.current_time())
                 async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(self._write, tasks.cancel_scope)
-                    reason = await self._read()
+                    self._tasks = tasks
+                    try:
+                        self._send_now()
+                        reason = await self._read()
+                    finally:
+                        self._tasks = None
                     tasks.cancel_scope.cancel()
         finally:
             self._end(reason)
@@ -188,9 +198,11 @@ class Session:
             events: list[Event] = []
             self.machine.fail_all(self._reason, events, flush=True)
             self._dispatch(events)
+            self._send_now()
             if self._writing is not None:
                 self._writing.deadline = anyio.current_time() + _FLUSH_TIMEOUT
-            self._wake_writer()
+            if self._tasks is not None and not (self._unsent or self._broken or self.machine.has_output):
+                self._tasks.cancel_scope.cancel()
             self._grant()
 
     def tick(self, now: float) -> None:
@@ -203,7 +215,13 @@ class Session:
         self._dispatch(events)
         if self.machine.went_away is not None and not self.machine.streams:
             self.close()
-        self.flush()
+        if self.machine.has_output:
+            self.flush()
+        if self._wake is not None:
+            if self._rested:  # since the last tick
+                self._retire = True
+                self._wake_writer()
+            self._rested = True
 
     def _break(self, fault: Exception) -> None:
         """The connection is of no further use: closing the pipe ends both tasks."""
@@ -315,7 +333,7 @@ class Session:
 
         While the writer idles, what is queued waits for windows, and must not keep other streams from sending.
         """
-        return self._wake is None and self.machine.queued > CONNECTION_HIGH
+        return self._writer_busy and self.machine.queued > CONNECTION_HIGH
 
     def pass_turn(self, turn: anyio.Event) -> None:
         """Whoever waited will not send: out of the queue, or, if it was let go already, the next in its place."""
@@ -344,9 +362,14 @@ class Session:
             self._wake_writer()
 
     def _wake_writer(self) -> None:
+        """See that there is a writer, and that it is at work; before `serve` there is none."""
         if self._wake is not None:
             self._wake.set()
             self._wake = None
+            self._writer_busy = True
+        elif not self._writer_busy and self._tasks is not None:
+            self._writer_busy = True
+            self._tasks.start_soon(self._write, self._tasks.cancel_scope)
 
     def _send_now(self) -> None:
         """Seal and send one batch without waiting; what does not fit is left to the writer."""
@@ -383,8 +406,19 @@ class Session:
             for stream in ended:
                 stream.tell_end()  # type: ignore[attr-defined]
 
+    async def _rest(self) -> bool:
+        """The writer waits for work; returns whether there is some, or else it retires."""
+        self._may_inline = True
+        self._writer_busy = self._rested = False
+        wake = self._wake = anyio.Event()
+        await wake.wait()
+        retire, self._retire = self._retire and not self.machine.has_output, False
+        if retire:
+            self._writer_busy = False
+        return not retire
+
     async def _write(self, session_scope: CancelScope) -> None:
-        """Write until closed by us and flushed, or until the pipe breaks."""
+        """Write until there is nothing to write for long, until closed by us and flushed, or until the pipe breaks."""
         raw = self._raw
         try:
             with CancelScope() as self._writing:
@@ -406,10 +440,8 @@ class Session:
                     elif self.turns:
                         self._next_turn()
                         await anyio.lowlevel.checkpoint()
-                    else:
-                        self._may_inline = True
-                        wake = self._wake = anyio.Event()
-                        await wake.wait()
+                    elif not await self._rest():
+                        return
         except (OSError, P2PError) as fault:
             self._broken = fault
             await anyio.sleep(_LAST_WORDS)  # the reader may find that the peer said goodbye
