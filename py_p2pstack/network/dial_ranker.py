@@ -42,6 +42,8 @@ def rank(addresses: Sequence[Multiaddr]) -> list[tuple[Multiaddr, float]]:
     first: they are more often the listening ones. The result depends on the set of addresses only, not on
     their order.
     """
+    if len(addresses) == 1:
+        return [(addresses[0], 0.0)]
     relayed: list[Multiaddr] = []
     private: list[Multiaddr] = []
     public: list[Multiaddr] = []
