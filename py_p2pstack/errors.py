@@ -207,6 +207,22 @@ class PeerNotFound(RoutingError):
     """The lookup ended and nobody knew the peer."""
 
 
+class ValueNotFound(RoutingError):
+    """The search ended and nobody had a valid value."""
+
+
+class PutFailed(RoutingError):
+    """Fewer peers than wanted keep the value; `result` tells who, and why the others do not."""
+
+    def __init__(self, message: str, result: object) -> None:
+        super().__init__(message)
+        self.result = result
+
+
+class NotEnabled(RoutingError):
+    """This node was configured to take no part in such operations."""
+
+
 # --- storage ---------------------------------------------------------------------------------------
 
 

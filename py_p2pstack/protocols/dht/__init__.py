@@ -7,7 +7,13 @@ queries     drives a kademlia.Lookup with at most α requests in flight, whateve
 operations  what an application asked for, and who listens to it
 lookups     begins lookups: seeds, time, bookkeeping
 found       what a running operation finds, as an iterator
+value_handlers  how a server keeps and tells values
 local_node  our node as all of these see it: host, table, line to others
+values      putting, getting, searching; correcting those who hold a worse value
+tally       which of the values that came is the best
+republish   puts again what we publish, removes what is too old
+storage     what a node keeps, typed, over a datastore
+validators  which values may lie under which keys; records for the kinds of them
 admission   who enters the routing table, who leaves it
 refresh     keeps the table filled: at the start, every ten minutes, and when it runs low
 server      inbound streams, bounded in number, time and size
@@ -29,4 +35,6 @@ from py_p2pstack.protocols.dht.events import QueryEvent as QueryEvent
 from py_p2pstack.protocols.dht.events import SendingQuery as SendingQuery
 from py_p2pstack.protocols.dht.events import Value as Value
 from py_p2pstack.protocols.dht.events import watching as watching
+from py_p2pstack.protocols.dht.found import Found as Found
 from py_p2pstack.protocols.dht.service import Dht as Dht
+from py_p2pstack.protocols.dht.values import PutResult as PutResult

@@ -24,6 +24,7 @@ from py_p2pstack.wire.pb.dht_pb2 import Message as PbMessage
 from py_p2pstack.wire.pb.dht_pb2 import Record as PbRecord
 
 MAX_SENT = 16 * 1024  # rust-libp2p: DEFAULT_PACKET_SIZE
+ROOM_BESIDE = 4 * 1024  # for peers, in a message that rust-libp2p does not read anyway
 MAX_KEY = 1024
 MAX_ADDRESSES = 64  # of one peer that we look at (go-libp2p's peerstore keeps as many)
 CACHED_SIZE = 256  # bytes of a peer; larger ones are read anew each time, so what is remembered stays below 16 MB
@@ -86,13 +87,14 @@ def encode(message: Message) -> bytes:
     """Return the bytes of a message, at most MAX_SENT if its record leaves room for that.
 
     Peers that have many addresses lose the last of them first; peers that still find no room are left out from the end.
+    Beside a record that is too large in itself they get ROOM_BESIDE: a lookup must go on where large values are kept.
     """
     head = PbMessage(type=message.type.value, key=message.key, clusterLevelRaw=message.cluster_level)  # type: ignore[arg-type]
     if message.record is not None:
         record = message.record
         head.record.CopyFrom(PbRecord(key=record.key, value=record.value, timeReceived=record.time_received))
     parts = [head.SerializeToString()]
-    left = MAX_SENT - len(parts[0])
+    left = MAX_SENT - len(parts[0]) if len(parts[0]) <= MAX_SENT else ROOM_BESIDE
     peers = [(b"\x42", peer) for peer in message.closer_peers] + [(b"\x4a", peer) for peer in message.provider_peers]
     for index, (tag, peer) in enumerate(peers):
         encoded = _encode_peer(peer, left // (len(peers) - index) - 4)  # 4: the tag and the length

@@ -8,6 +8,10 @@ from typing import Literal
 from py_p2pstack.addresses import PeerInfo
 from py_p2pstack.core.types import ProtocolId
 from py_p2pstack.kademlia import LookupConfig
+from py_p2pstack.protocols.dht.validators import Validator, default_validators, public_validators
+
+PUBLIC_PREFIX = "/ipfs"  # the Amino network
+FRAME = 4096  # bytes of a PUT_VALUE besides the value: its key, twice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +36,11 @@ class DhtConfig:
 
     max_message_size: int = 4 * 1024 * 1024
     """The largest answer we read (go-libp2p: MessageSizeMax)."""
-    max_request_size: int = 64 * 1024
+    max_request_size: int = 80 * 1024
     """The largest request we read. (go takes 4 MiB here too; but strangers may leave one unfinished on each stream.)"""
+    max_value_size: int = 64 * 1024
+    """The largest value put and kept. Above about 14 KiB it is not for networks with rust-libp2p, which reads messages
+    of 16 KiB: its nodes will refuse it, and those near the key that run other implementations keep it."""
     max_client_streams: int = 512
     """Peers we keep a stream to; the one unused for longest is closed for the next."""
     max_inbound_streams: int = 1024
@@ -51,6 +58,32 @@ class DhtConfig:
     """Public peers of one IP group among those that share a prefix length; private addresses are not limited."""
     max_peers_per_ip_group: int = 3
     """Public peers of one IP group in the table, and in one answer."""
+
+    enable_values: bool = True
+    """Whether values are put, got, and kept for others."""
+    validator: Validator | None = None
+    """Which values are valid, and which is better. By default `public_validators()` on `/ipfs`, else
+    `default_validators()`, which let anybody put anything under `/v/`."""
+    put_timeout: float = 30.0
+    """For one peer to confirm a value (go-libp2p-kad-dht: putOperationTimeout)."""
+    max_corrections: int = 16
+    """Searches that correct peers at once in the background; the others leave them as they are."""
+    max_value_age: float = 48 * 3600.0
+    """For which a value is kept after it was put (go-libp2p-kad-dht: DefaultMaxRecordAge)."""
+    max_values: int = 100_000
+    """Values kept for others, and as many of our own."""
+    max_values_size: int = 1024 * 1024 * 1024
+    """All of the values kept for others, and as much of our own."""
+    value_gc_interval: float = 24 * 3600.0
+    """Between two removals of what is too old (it is never told anyway)."""
+    republish_interval: float = 22 * 3600.0
+    """After which a value of ours is put again (rust-libp2p: publication interval)…"""
+    republish_spread: float = 2 * 3600.0
+    """…or at random up to so much later."""
+    republish_check: float = 900.0
+    """Between two looks whether something is due."""
+    max_republishing: int = 4
+    """Values put again at once."""
 
     auto_refresh: bool = True
     """Whether to refresh at the start, periodically, and when the table runs low."""
@@ -70,8 +103,17 @@ class DhtConfig:
             raise ValueError(f"no such mode: {self.mode!r}")
         if not self.prefix.startswith("/"):
             raise ValueError(f"a protocol prefix begins with a slash: {self.prefix!r}")
+        if self.max_request_size < self.max_value_size + FRAME:
+            raise ValueError(f"a request of {self.max_request_size} bytes has no room for a value")
 
     @property
     def protocol(self) -> ProtocolId:
         """The protocol id spoken."""
         return f"{self.prefix}/kad/1.0.0"
+
+    @property
+    def rules(self) -> Validator:
+        """The validator in force."""
+        if self.validator is not None:
+            return self.validator
+        return public_validators() if self.prefix == PUBLIC_PREFIX else default_validators()

@@ -11,7 +11,7 @@ import anyio
 
 from py_p2pstack.core.error_codes import StreamCode
 from py_p2pstack.core.stream import Stream
-from py_p2pstack.errors import RemoteProtocolError
+from py_p2pstack.errors import RemoteProtocolError, StorageError
 from py_p2pstack.identity import PeerId
 from py_p2pstack.network.deadlines import Deadlines
 from py_p2pstack.protocols.dht import codec
@@ -72,6 +72,9 @@ class Server:
             logger.debug("a request of %s breaks the rules: %s", peer, fault)
             self.malformed += 1
             stream.reset(StreamCode.PROTOCOL_VIOLATION)
+        except StorageError as fault:
+            logger.warning("a request of %s cannot be served: %s", peer, fault)
+            stream.reset(StreamCode.RESOURCE_LIMIT_EXCEEDED)
         finally:
             self._streams.discard(stream)
             self._streams_of[peer] -= 1

@@ -19,7 +19,7 @@ from py_p2pstack.core.notifications import (
     PeerIdentified,
     PeerProtocolsUpdated,
 )
-from py_p2pstack.errors import LookupFailure, PeerNotFound
+from py_p2pstack.errors import LookupFailure, NotEnabled, PeerNotFound
 from py_p2pstack.events import Subscription
 from py_p2pstack.identity import PeerId
 from py_p2pstack.kademlia import LookupResult, PeerState
@@ -29,11 +29,17 @@ from py_p2pstack.protocols.dht.admission import Admission
 from py_p2pstack.protocols.dht.codec import Message, MessageType
 from py_p2pstack.protocols.dht.config import DhtConfig
 from py_p2pstack.protocols.dht.events import EVENT_TYPES, FinalPeer, OnEvent, QueryEvent
+from py_p2pstack.protocols.dht.found import Found
 from py_p2pstack.protocols.dht.handlers import Handlers
+from py_p2pstack.protocols.dht.key_text import key_from_text
 from py_p2pstack.protocols.dht.local_node import DhtHost, LocalNode
 from py_p2pstack.protocols.dht.lookups import Lookups
 from py_p2pstack.protocols.dht.refresh import Refresher
-from py_p2pstack.protocols.dht.server import Server
+from py_p2pstack.protocols.dht.republish import Republisher
+from py_p2pstack.protocols.dht.server import Server, StoreHandler
+from py_p2pstack.protocols.dht.storage import ValueStore
+from py_p2pstack.protocols.dht.value_handlers import ValueHandlers
+from py_p2pstack.protocols.dht.values import PutResult, Values
 from py_p2pstack.storage.memory import MemoryDatastore
 
 
@@ -71,11 +77,11 @@ class Dht:
         self.routing_table = self._node.table
         """Who is known to serve the DHT."""
         self._rng = rng or Random()  # noqa: S311 - spreads refreshes, protects nothing
-        self._datastore = datastore
+        self._datastore = MemoryDatastore() if datastore is None else datastore
         self._wall_clock = wall_clock
         self._lookups = Lookups(self._node, self._gather)
         self._handlers = Handlers(host.id, self.routing_table, self._node, k=config.lookup.k)
-        self._server = Server(self._handlers, {}, config)
+        self._rules = config.rules
 
     def __repr__(self) -> str:
         return f"<Dht {self.config.protocol} {self.config.mode} {len(self.routing_table)} peers>"
@@ -84,8 +90,6 @@ class Dht:
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
-            if self._datastore is None:
-                self._datastore = await stack.enter_async_context(MemoryDatastore())
             tasks = await stack.enter_async_context(OwnTasks())
             changes = stack.enter_context(
                 self.host.events.subscribe(
@@ -99,6 +103,23 @@ class Dht:
             )
             stack.callback(self._admission.close)
             stack.callback(node.messenger.close)
+            store = ValueStore(
+                self._datastore,
+                wall_clock=self._wall_clock,
+                max_age=self.config.max_value_age,
+                max_values=self.config.max_values,
+                max_bytes=self.config.max_values_size,
+            )
+            stores: dict[MessageType, StoreHandler] = {}
+            self._values = None
+            if self.config.enable_values:
+                self._values = Values(node, self._lookups, store, self._rules, self._wall_clock, tasks)
+                handlers = ValueHandlers(self._handlers, store, self._rules, self.config, self._wall_clock)
+                stores |= handlers.table()
+                republisher = Republisher(self._values, store, self.config, self._rng, self._wall_clock)
+                tasks.start_soon(republisher.run)
+                tasks.start_soon(republisher.collect_garbage)
+            self._server = Server(self._handlers, stores, self.config)
             if self.config.mode == "server":
                 self.host.set_stream_handler(self.config.protocol, self._server.serve)
                 stack.callback(self._server.close)
@@ -202,6 +223,75 @@ class Dht:
             raise ValueError(f"a key has 1..{codec.MAX_KEY} bytes")
         return await self._lookups.nearest(key, timeout=timeout, on_event=on_event)
 
+    async def put_value(
+        self,
+        key: str | bytes,
+        value: bytes,
+        *,
+        quorum: int = 1,
+        timeout: float | None = None,
+        on_event: OnEvent | None = None,
+    ) -> PutResult:
+        """Put a value to the k peers nearest to its key, and again every 22 to 24 hours as long as we run.
+
+        It is kept here first, durably, so that it is published again after a restart. `stop_publishing` ends that.
+
+        Args:
+            key: `/namespace/…`; text is read by `key_from_text`, so `/pk/`, `/ipns/` and `/owned/` take peer ids.
+            value: at most the config's `max_value_size`; above 14 KiB rust-libp2p's nodes will not keep it.
+            quorum: how many peers have to confirm that they keep it.
+            timeout: seconds; the config's `lookup_timeout` by default.
+            on_event: called with every step.
+
+        Raises:
+            InvalidRecord: the key's namespace does not allow it, or prefers the value we have.
+            PutFailed: fewer than `quorum` peers (or none) keep it now; its `result` tells more. We still publish it.
+            LookupFailure: there is nobody to ask.
+            OperationTimeout: the nearest peers were not found in time.
+            StorageError: our datastore failed.
+            NotEnabled: the config says so.
+        """
+        return await self._values_or_raise().put(_key(key), value, quorum=quorum, timeout=timeout, on_event=on_event)
+
+    async def get_value(
+        self, key: str | bytes, *, quorum: int = 0, timeout: float | None = None, on_event: OnEvent | None = None
+    ) -> bytes:
+        """Return the best value under a key.
+
+        Args:
+            key: see `put_value`.
+            quorum: enough when more than so many peers (we included) answered with a valid value; 0: ask all of the
+                nearest, and be sure.
+            timeout: seconds; the config's `lookup_timeout` by default. The best found until then is returned.
+            on_event: called with every step.
+
+        Raises:
+            ValueNotFound: nobody who answered has a valid value.
+            LookupFailure, OperationTimeout, NotEnabled, InvalidRecord (no key): as `put_value`.
+        """
+        return await self._values_or_raise().get(_key(key), quorum=quorum, timeout=timeout, on_event=on_event)
+
+    def search_value(
+        self, key: str | bytes, *, quorum: int = 0, timeout: float | None = None, on_event: OnEvent | None = None
+    ) -> Found[bytes]:
+        """Search a value, giving out each that is better than all before; arguments as for `get_value`.
+
+            async with dht.search_value("/v/greeting") as values:
+                async for value in values: ...
+
+        Nothing given out means that there is none. May be left at any time; see `Found`.
+        """
+        return self._values_or_raise().search(_key(key), quorum=quorum, timeout=timeout, on_event=on_event)
+
+    async def stop_publishing(self, key: str | bytes) -> None:
+        """Forget a value we put: it is put no more, and peers forget it within 48 hours. Raises StorageError."""
+        await self._values_or_raise().stop_publishing(_key(key))
+
+    def _values_or_raise(self) -> Values:
+        if self._values is None:
+            raise NotEnabled("this node has no part in values")
+        return self._values
+
     async def ping(self, peer: PeerId) -> float:
         """Return the seconds a PING of the DHT took there and back. Raises as `find_node` does."""
         start = anyio.current_time()
@@ -224,3 +314,7 @@ class Dht:
         """
         with self._lookups.watchers.subscribe(*EVENT_TYPES, buffer=buffer) as subscription:
             yield subscription
+
+
+def _key(key: str | bytes) -> bytes:
+    return key_from_text(key) if isinstance(key, str) else key

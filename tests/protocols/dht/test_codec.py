@@ -116,10 +116,18 @@ def test_peers_that_find_no_room_at_all_are_left_out() -> None:
     peers = tuple(KadPeer(PeerInfo(peer(number), (long,))) for number in range(40))
     data = codec.encode(Message(type=MessageType.FIND_NODE, closer_peers=peers))
     assert len(data) <= codec.MAX_SENT
-    record = Record(key=b"k", value=bytes(codec.MAX_SENT))
+    record = Record(key=b"k", value=bytes(codec.MAX_SENT - 20))
     assert (
         decode(codec.encode(Message(type=MessageType.GET_VALUE, record=record, closer_peers=peers))).closer_peers == ()
     )
+
+
+def test_beside_a_record_that_is_too_large_for_some_there_is_room_for_peers_all_the_same() -> None:
+    peers = tuple(KadPeer(PeerInfo(peer(number), (Multiaddr.parse("/ip4/127.0.0.1/tcp/1"),))) for number in range(20))
+    record = Record(key=b"k", value=bytes(4 * codec.MAX_SENT))
+    data = codec.encode(Message(type=MessageType.GET_VALUE, record=record, closer_peers=peers))
+    assert len(data) <= 4 * codec.MAX_SENT + 20 + codec.ROOM_BESIDE
+    assert len(decode(data).closer_peers) == 20
 
 
 def test_invalid_peers_and_addresses_are_left_out() -> None:

@@ -59,7 +59,7 @@ MALFORMED = {
     "no protobuf": b"\x42\x7f\x00",
     "unknown type": b"\x08\x09",
     "find nobody": codec.encode(Message(type=MessageType.FIND_NODE)),
-    "not served": codec.encode(Message(type=MessageType.GET_VALUE, key=b"k")),
+    "get nothing": codec.encode(Message(type=MessageType.GET_VALUE)),
 }
 
 
@@ -80,9 +80,9 @@ async def test_a_malformed_request_resets_its_stream_and_touches_no_other() -> N
 @in_virtual_time
 async def test_a_request_above_the_limit_is_refused_by_its_length_alone() -> None:
     async with world() as w:
-        node, stranger = await server_and_stranger(w, max_request_size=100)
+        node, stranger = await server_and_stranger(w, max_request_size=5000, max_value_size=900)
         stream = await stranger.new_stream(node.id, PROTOCOL)
-        await stream.send(b"\x65")  # 101 bytes to come
+        await stream.send(b"\x89\x27")  # 5001 bytes to come
         assert await ended(stream) == StreamCode.PROTOCOL_VIOLATION
 
 

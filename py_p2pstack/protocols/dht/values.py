@@ -1,0 +1,337 @@
+"""Putting, getting and searching values, and keeping those right who hold them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import anyio
+from anyio.abc import TaskGroup
+
+from py_p2pstack.errors import (
+    InvalidRecord,
+    LookupFailure,
+    OperationTimeout,
+    P2PError,
+    PutFailed,
+    RemoteProtocolError,
+    StorageError,
+    ValueNotFound,
+)
+from py_p2pstack.identity import PeerId
+from py_p2pstack.kademlia import LookupResult
+from py_p2pstack.protocols.dht import codec, rfc3339
+from py_p2pstack.protocols.dht.codec import Message, MessageType, Record
+from py_p2pstack.protocols.dht.events import FinalPeer, OnEvent, PeerResponse, QueryError, SendingQuery, Value
+from py_p2pstack.protocols.dht.found import Found
+from py_p2pstack.protocols.dht.local_node import LocalNode
+from py_p2pstack.protocols.dht.lookups import Lookups
+from py_p2pstack.protocols.dht.operations import Operation
+from py_p2pstack.protocols.dht.storage import ValueStore
+from py_p2pstack.protocols.dht.tally import Tally, compare
+from py_p2pstack.protocols.dht.validators import Validator
+from py_p2pstack.protocols.dht.value_handlers import discard_invalid
+
+logger = logging.getLogger(__name__)
+
+IMPROVEMENTS = 64  # of one search that wait to be taken; only the last one matters
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutResult:
+    """What became of a put."""
+
+    key: bytes
+    replicas: tuple[PeerId, ...]
+    """Who confirmed that it keeps the value, nearest to the key first. We are not among them."""
+    asked: tuple[PeerId, ...]
+    """Who was asked to: the k nearest."""
+    refused: Mapping[PeerId, str]
+    """Who does not keep it, and why."""
+
+
+class Values:
+    """The values of one DHT, from the side of who puts and gets."""
+
+    def __init__(
+        self,
+        node: LocalNode,
+        lookups: Lookups,
+        store: ValueStore,
+        validator: Validator,
+        wall_clock: Callable[[], float],
+        tasks: TaskGroup,
+    ) -> None:
+        self.corrections = 0
+        """How many searches are correcting peers now."""
+        self._node = node
+        self._config = node.config
+        self._lookups = lookups
+        self._store = store
+        self._validator = validator
+        self._wall_clock = wall_clock
+        self._tasks = tasks
+
+    # --- put --------------------------------------------------------------------------------------
+
+    async def put(
+        self, key: bytes, value: bytes, *, quorum: int, timeout: float | None, on_event: OnEvent | None
+    ) -> PutResult:
+        """See `Dht.put_value`."""
+        self._check(key, value)
+        operation = self._lookups.begin(key, on_event)
+        await self._keep(key, value)
+        end = anyio.current_time() + (self._config.lookup_timeout if timeout is None else timeout)
+        request = Message(type=MessageType.FIND_NODE, key=key)
+        _, found = await self._lookups.run(operation, request, timeout=timeout)
+        for peer in found.peers:
+            operation.tell_of(FinalPeer, peer)
+        result = await self.spread(operation, value, found.peers, timeout=end - anyio.current_time())
+        if len(result.replicas) < max(quorum, 1):
+            raise PutFailed(_shortfall(result, quorum), result)
+        return result
+
+    def _check(self, key: bytes, value: bytes) -> None:
+        if not 0 < len(key) <= codec.MAX_KEY:
+            raise InvalidRecord(f"a key has 1..{codec.MAX_KEY} bytes")
+        if not 0 < len(value) <= self._config.max_value_size:
+            raise InvalidRecord(f"a value of {len(value)} bytes: it has 1..{self._config.max_value_size}")
+        self._validator.validate(key, value, self._wall_clock())
+
+    async def _keep(self, key: bytes, value: bytes) -> None:
+        """Keep what we publish, for good. Raises InvalidRecord if we have a better one, StorageError."""
+        async with self._store.locked(key):
+            old = await self._store.get(key)
+            if old is not None and old.value != value:
+                now = self._wall_clock()
+                try:
+                    self._validator.validate(key, old.value, now)
+                except InvalidRecord:
+                    pass  # no obstacle any more
+                else:
+                    if self._validator.select(key, [value, old.value], now) != 0:
+                        raise InvalidRecord("older than the value we have: take a higher sequence number")
+            await self._store.put(key, value, published=True)
+
+    async def spread(self, operation: Operation, value: bytes, peers: Sequence[PeerId], *, timeout: float) -> PutResult:
+        """Ask all `peers` at once to keep a value, within `put_timeout` and the time."""
+        refused: dict[PeerId, str] = {}
+        stamp = rfc3339.format(int(self._wall_clock() * rfc3339.SECOND))
+        request = Message(
+            type=MessageType.PUT_VALUE,
+            key=operation.key,
+            record=Record(key=operation.key, value=value, time_received=stamp),  # js-libp2p reads none without
+        )
+        with anyio.move_on_after(min(timeout, self._config.put_timeout)):
+            refused = dict.fromkeys(peers, "no answer in time")
+            async with anyio.create_task_group() as tasks:
+                for peer in peers:
+                    tasks.start_soon(self._put_to, operation, peer, request, refused)
+        return PutResult(
+            key=operation.key,
+            replicas=tuple(peer for peer in peers if peer not in refused),
+            asked=tuple(peers),
+            refused=refused,
+        )
+
+    async def _put_to(self, operation: Operation, peer: PeerId, request: Message, refused: dict[PeerId, str]) -> None:
+        operation.tell_of(SendingQuery, peer)
+        start = anyio.current_time()
+        try:
+            answer = await self._node.request(peer, request)
+        except P2PError as fault:
+            refused[peer] = str(fault) or type(fault).__name__
+        else:
+            assert request.record is not None
+            operation.tell_of(PeerResponse, peer, closer=(), rtt=anyio.current_time() - start)
+            if answer.record is not None and answer.record.value == request.record.value:
+                del refused[peer]
+                return
+            refused[peer] = "it does not confirm the value: it has one that it takes for better"
+        operation.tell(QueryError, peer=peer, reason=refused[peer])
+
+    # --- get --------------------------------------------------------------------------------------
+
+    async def get(self, key: bytes, *, quorum: int, timeout: float | None, on_event: OnEvent | None) -> bytes:
+        """See `Dht.get_value`."""
+        tally = Tally(key, self._validator)
+        try:
+            await self._search(self._lookups.begin(key, on_event), tally, quorum, timeout, None)
+        except OperationTimeout:
+            if tally.best is None:
+                raise
+        if tally.best is None:
+            raise ValueNotFound("nobody who was asked has a valid value")
+        return tally.best
+
+    def search(self, key: bytes, *, quorum: int, timeout: float | None, on_event: OnEvent | None) -> Found[bytes]:
+        """See `Dht.search_value`."""
+        operation = self._lookups.begin(key, on_event)
+
+        async def run(give: Callable[[bytes], None]) -> None:
+            await self._search(operation, Tally(key, self._validator), quorum, timeout, give)
+
+        return Found(run, self._tasks, buffer=IMPROVEMENTS)
+
+    async def _search(
+        self,
+        operation: Operation,
+        tally: Tally,
+        quorum: int,
+        timeout: float | None,
+        give: Callable[[bytes], None] | None,
+    ) -> None:
+        """Find the best value; then whoever should have it and has not is given it, in the background."""
+        own = await self._local(operation.key)
+        if own is not None:
+            operation.tell(Value, peer=self._node.local_peer, value=own)
+            if tally.add(self._node.local_peer, own, self._wall_clock()) and give is not None:
+                give(own)
+        try:
+            result, lacking = await self._ask(operation, tally, quorum, timeout, give)
+        except LookupFailure:
+            if tally.best is None:
+                raise
+            return  # alone, with a value
+        holders = tally.holders
+        for peer in result.peers:
+            if peer in holders:
+                operation.tell_of(FinalPeer, peer)
+        if tally.best is not None:
+            self._correct_soon(operation.key, tally, self._to_correct(result, tally, lacking))
+
+    async def _ask(
+        self,
+        operation: Operation,
+        tally: Tally,
+        quorum: int,
+        timeout: float | None,
+        give: Callable[[bytes], None] | None,
+    ) -> tuple[LookupResult[PeerId], list[PeerId]]:
+        """Ask ever nearer peers for the value, until `quorum` + 1 have answered with one (0: as long as there are any).
+
+        Returns also those who have no valid value.
+        """
+        key = operation.key
+        lacking: list[PeerId] = []
+
+        def take(peer: PeerId, answer: Message) -> None:
+            record = answer.record
+            if record is None or not record.value:
+                lacking.append(peer)
+                return
+            if record.key != key:
+                raise RemoteProtocolError("a record of another key than asked for")
+            now = self._wall_clock()
+            try:
+                self._validator.validate(key, record.value, now)
+            except InvalidRecord as fault:
+                operation.tell(QueryError, peer=peer, reason=f"an invalid value: {fault}")
+                lacking.append(peer)
+                return
+            operation.tell(Value, peer=peer, value=record.value)
+            if tally.add(peer, record.value, now) and give is not None and tally.best is not None:
+                give(tally.best)
+
+        request = Message(type=MessageType.GET_VALUE, key=key)
+        _, result = await self._lookups.run(
+            operation, request, timeout=timeout, take=take, stop=lambda: 0 < quorum < tally.answers
+        )
+        return result, lacking
+
+    async def _local(self, key: bytes) -> bytes | None:
+        """Our own copy, if it is valid; else it is removed."""
+        try:
+            stored = await self._store.get(key)
+            if stored is None:
+                return None
+            now = self._wall_clock()
+            return stored.value if await discard_invalid(self._store, self._validator, key, stored.value, now) else None
+        except StorageError as fault:
+            logger.warning("our own copy cannot be read: %s", fault)
+            return None
+
+    # --- republish --------------------------------------------------------------------------------
+
+    async def republish(self, key: bytes, value: bytes) -> bool:
+        """Put a value of ours again, unless the network has moved on; returns whether it was put.
+
+        It has if a better value is found there, or, where values have no rank, another one that more peers hold: then
+        we keep that one, and publish it no longer. Raises PutFailed, and as a lookup does.
+        """
+        now = self._wall_clock()
+        try:
+            self._validator.validate(key, value, now)
+        except InvalidRecord as fault:
+            logger.info("%r is published no longer: %s", key, fault)
+            await self._replace(key, value, None)
+            return False
+        operation, tally = self._lookups.begin(key, None), Tally(key, self._validator)
+        found, _ = await self._ask(operation, tally, 0, None, None)
+        best = tally.best
+        if best is not None and best != value and compare(self._validator, key, best, value, now) >= 0:
+            logger.info("%r is published no longer: the network has another value", key)
+            await self._replace(key, value, best)
+            return False
+        result = await self.spread(operation, value, found.peers, timeout=self._config.put_timeout)
+        if not result.replicas:
+            raise PutFailed(_shortfall(result, 1), result)
+        await self._replace(key, value, value)
+        return True
+
+    async def stop_publishing(self, key: bytes) -> None:
+        """See `Dht.stop_publishing`."""
+        async with self._store.locked(key):
+            stored = await self._store.get(key)
+            if stored is not None and stored.published:
+                await self._store.remove(key)
+
+    async def _replace(self, key: bytes, old: bytes, new: bytes | None) -> None:
+        """Replace a value we publish, unless it was replaced meanwhile. The same once more: it was put just now."""
+        async with self._store.locked(key):
+            stored = await self._store.get(key)
+            if stored is None or stored.value != old or not stored.published:
+                return
+            if new is None:
+                await self._store.remove(key)
+            else:
+                await self._store.put(key, new, published=new == old)
+
+    # --- correct ----------------------------------------------------------------------------------
+
+    def _to_correct(self, result: LookupResult[PeerId], tally: Tally, lacking: Sequence[PeerId]) -> list[PeerId]:
+        """Who is to be given the best value.
+
+        After a whole lookup all of the k nearest that have none or a worse one (go-libp2p-kad-dht); after one that
+        stopped early the nearest of those who said that they have none, so that the value is met earlier the next time
+        (Kademlia paper, 2.3).
+        """
+        if result.completed:
+            lacks = {*lacking, *tally.stale}
+            return [peer for peer in result.peers if peer in lacks]
+        return sorted(lacking, key=lambda peer: self._node.key_of(peer) ^ result.target)[:1]
+
+    def _correct_soon(self, key: bytes, tally: Tally, peers: Sequence[PeerId]) -> None:
+        own = self._node.local_peer in tally.stale
+        if (peers or own) and self.corrections < self._config.max_corrections and tally.best is not None:
+            self.corrections += 1
+            self._tasks.start_soon(self._correct, key, tally.best, peers, own)
+
+    async def _correct(self, key: bytes, value: bytes, peers: Iterable[PeerId], own: bool) -> None:
+        try:
+            if own:
+                async with self._store.locked(key):
+                    await self._store.put(key, value)
+            operation = Operation(0, key, [])
+            await self.spread(operation, value, list(peers), timeout=self._config.put_timeout)
+        except StorageError as fault:
+            logger.warning("our own copy cannot be corrected: %s", fault)
+        finally:
+            self.corrections -= 1
+
+
+def _shortfall(result: PutResult, quorum: int) -> str:
+    reasons = "".join(f"\n  {peer}: {reason}" for peer, reason in result.refused.items())
+    wanted = f"{len(result.replicas)} of {max(quorum, 1)} replicas written"
+    return f"{wanted}, {len(result.asked)} peers asked{reasons}"
