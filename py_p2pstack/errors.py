@@ -219,8 +219,20 @@ class PutFailed(RoutingError):
         self.result = result
 
 
+class ProvideFailed(RoutingError):
+    """Nobody could be told that we provide the content; `result` tells why."""
+
+    def __init__(self, message: str, result: object) -> None:
+        super().__init__(message)
+        self.result = result
+
+
 class NotEnabled(RoutingError):
     """This node was configured to take no part in such operations."""
+
+
+class InvalidTrace(P2PError, ValueError):
+    """A saved DHT operation cannot be read."""
 
 
 # --- storage ---------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ handlers    what we answer without waiting, a pure function of the table and the
 messenger   one reused stream per peer
 queries     drives a kademlia.Lookup with at most α requests in flight, whatever they ask
 operations  what an application asked for, and who listens to it
+trace       what was told, as lines of JSON, and back
 lookups     begins lookups: seeds, time, bookkeeping
 found       what a running operation finds, as an iterator
 value_handlers  how a server keeps and tells values
