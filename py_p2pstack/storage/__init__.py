@@ -6,3 +6,4 @@ user of a datastore a room of its own in it. All keep the promises of `core.data
 
 from py_p2pstack.storage.memory import MemoryDatastore as MemoryDatastore
 from py_p2pstack.storage.part import DatastorePart as DatastorePart
+from py_p2pstack.storage.sqlite import SqliteDatastore as SqliteDatastore

@@ -3,9 +3,11 @@
     @pytest.mark.parametrize("claim", RAW_TRANSPORT, ids=lambda claim: claim.__name__)
     async def test_contract(claim): await claim(RawTransportCase(transport=TcpTransport(), …))
 
-A new transport, security or muxer is done when it keeps its contract.
+A new transport, security, muxer or datastore is done when it keeps its contract.
 """
 
+from py_p2pstack.testing.contracts.datastore import DATASTORE as DATASTORE
+from py_p2pstack.testing.contracts.datastore import OpenDatastore as OpenDatastore
 from py_p2pstack.testing.contracts.raw_transport import RAW_TRANSPORT as RAW_TRANSPORT
 from py_p2pstack.testing.contracts.raw_transport import RawTransportCase as RawTransportCase
 from py_p2pstack.testing.contracts.raw_transport import fill as fill
