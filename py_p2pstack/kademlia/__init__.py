@@ -5,12 +5,14 @@ a clock or draws a number: `now` and `rng` are passed in. So thousands of nodes'
 
     RoutingTable   who is known, in buckets by how long a prefix their key shares with ours
     Lookup         whom to ask next on the way to a key, and when to stop
+    DisjointLookup the same on several paths that share no peer
     IpDiversity    how many of one neighbourhood may sit in the table
     NetworkSize    how many peers there are, told from how near the nearest of some keys lie
     Region         whether a key is surrounded by more peers than chance puts there, and the way around them
 """
 
 from py_p2pstack.kademlia.bucket import Entry as Entry
+from py_p2pstack.kademlia.disjoint import DisjointLookup as DisjointLookup
 from py_p2pstack.kademlia.distance import KEY_BITS as KEY_BITS
 from py_p2pstack.kademlia.distance import cached_keys as cached_keys
 from py_p2pstack.kademlia.distance import common_prefix_length as common_prefix_length

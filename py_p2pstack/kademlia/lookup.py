@@ -90,7 +90,9 @@ class LookupResult(Generic[P]):
         return self.reason in (EndReason.COMPLETED, EndReason.STARVED)
 
 
-class _Candidate(Generic[P]):
+class Candidate(Generic[P]):
+    """A peer in one lookup; ordered by distance, then by when it was heard of."""
+
     __slots__ = ("distance", "hops", "peer", "referrer", "serial", "state")
 
     def __init__(self, peer: P, distance: int, referrer: P | None, hops: int, serial: int) -> None:
@@ -101,7 +103,7 @@ class _Candidate(Generic[P]):
         self.serial = serial
         self.state = PeerState.HEARD
 
-    def __lt__(self, other: _Candidate[P]) -> bool:
+    def __lt__(self, other: Candidate[P]) -> bool:
         return (self.distance, self.serial) < (other.distance, other.serial)
 
 
@@ -131,8 +133,8 @@ class Lookup(Generic[P]):
         self._exclude = exclude
         self._stop = stop
         self._converged = False
-        self._order: list[_Candidate[P]] = []
-        self._by_peer: dict[P, _Candidate[P]] = {}
+        self._order: list[Candidate[P]] = []
+        self._by_peer: dict[P, Candidate[P]] = {}
         self._serial = 0
         for peer in seeds:
             self._take_in(peer, None, 1)
@@ -184,7 +186,7 @@ class Lookup(Generic[P]):
                 self.ended = EndReason.COMPLETED
         if self.ended is not None:
             return []
-        candidates: Iterable[_Candidate[P]] = self._order
+        candidates: Iterable[Candidate[P]] = self._order
         if self._converged:
             candidates = islice(self._reachable(), self._config.k)
         free = self._config.alpha - self.waiting
@@ -249,13 +251,13 @@ class Lookup(Generic[P]):
 
     # --- the peers --------------------------------------------------------------------------------
 
-    def _reachable(self) -> Iterator[_Candidate[P]]:
+    def _reachable(self) -> Iterator[Candidate[P]]:
         return (each for each in self._order if each.state is not PeerState.UNREACHABLE)
 
     def _nearest_have_answered(self, count: int) -> bool:
         return all(each.state is PeerState.QUERIED for each in islice(self._reachable(), count))
 
-    def _waiting_candidate(self, peer: P) -> _Candidate[P]:
+    def _waiting_candidate(self, peer: P) -> Candidate[P]:
         candidate = self._by_peer.get(peer)
         if candidate is None or candidate.state is not PeerState.WAITING:
             raise LocalProtocolError(f"{peer!r} was not asked")
@@ -265,7 +267,7 @@ class Lookup(Generic[P]):
         if peer in self._by_peer or peer == self._exclude:
             return False
         self._serial += 1
-        candidate = _Candidate(peer, self._key_of(peer) ^ self.target, referrer, hops, self._serial)
+        candidate = Candidate(peer, self._key_of(peer) ^ self.target, referrer, hops, self._serial)
         if len(self._order) >= self._config.max_peers and not self._make_room(candidate):
             return False
         self._by_peer[peer] = candidate
@@ -273,7 +275,7 @@ class Lookup(Generic[P]):
         self.heard += 1
         return True
 
-    def _make_room(self, newcomer: _Candidate[P]) -> bool:
+    def _make_room(self, newcomer: Candidate[P]) -> bool:
         """Drop the farthest peer that is only heard of, if it is farther than the newcomer."""
         for index in range(len(self._order) - 1, -1, -1):
             candidate = self._order[index]

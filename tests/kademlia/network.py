@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from random import Random
 
-from py_p2pstack.kademlia import Lookup, LookupConfig, LookupResult, RoutingTable, key_of
+from py_p2pstack.kademlia import DisjointLookup, Lookup, LookupConfig, LookupResult, RoutingTable, key_of
 
 Peer = int
 
@@ -16,7 +16,7 @@ def key(peer: Peer) -> int:
 
 
 def drive(
-    lookup: Lookup[Peer],
+    lookup: Lookup[Peer] | DisjointLookup[Peer],
     ask: Callable[[Peer], Iterable[Peer] | None],
     rng: Random,
     *,
