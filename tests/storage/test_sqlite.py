@@ -13,6 +13,7 @@ import threading
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from py_p2pstack.errors import StorageError, StorageFull, StorageLocked, StorageReadOnly, StorageTooNew
@@ -379,11 +380,18 @@ async def test_waiting_writes_are_bounded_in_memory(path: Path) -> None:
 
 
 async def test_leaving_waits_for_writes_even_when_cancelled(path: Path) -> None:
+    asked = 0
+
+    async def write(datastore: SqliteDatastore, number: int) -> None:
+        nonlocal asked
+        asked += 1
+        await datastore.write([(b"%d" % number, b"")])
+
     with anyio.CancelScope() as scope:
         async with SqliteDatastore(path) as datastore, anyio.create_task_group() as tasks:
             for number in range(50):
-                tasks.start_soon(datastore.write, [(b"%d" % number, b"")])
-            while not datastore._pending:
+                tasks.start_soon(write, datastore, number)
+            while asked < 50:
                 await anyio.lowlevel.checkpoint()
             scope.cancel()
     async with SqliteDatastore(path) as datastore:
