@@ -129,7 +129,11 @@ class MuxerFactory(Protocol):
         records: RecordLayer,
         unread: bytes,
         early_plaintext: bytes,
+        unsent: bytes,
         info: ConnectionInfo,
     ) -> MuxedConnection:
-        """`unread` are sealed bytes not opened yet; `early_plaintext` comes before what they hold."""
+        """`unread` are sealed bytes not opened yet; `early_plaintext` comes before what they hold.
+
+        `unsent`, the end of the handshake, goes out before anything else, as soon as there is something.
+        """
         ...

@@ -59,6 +59,7 @@ class Session:
         records: RecordLayer,
         unread: bytes,
         early_plaintext: bytes,
+        unsent: bytes,
         info: ConnectionInfo,
         client: bool,
     ) -> None:
@@ -68,6 +69,7 @@ class Session:
         self._records = records
         self._partial = unread
         self._early = early_plaintext
+        self._head = unsent
         self._handler: Callable[[MuxedStream], bool] | None = None
         self._reason: Exception | None = None
         self._unsent = memoryview(b"")
@@ -386,7 +388,10 @@ class Session:
         """Pull records up to a batch, seal them, send what the pipe takes, keep the rest."""
         machine, records = self.machine, self._records
         view = _scratch.outbound
-        size = 0
+        size = len(self._head)
+        if size:
+            view[:size] = self._head
+            self._head = b""
         while size < _BATCH and machine.has_output:
             pieces = machine.next_record(records.max_plaintext)
             if pieces:
@@ -466,6 +471,7 @@ def yamux_factory(config: YamuxConfig) -> Callable[..., Session]:
         records: RecordLayer,
         unread: bytes,
         early_plaintext: bytes,
+        unsent: bytes,
         info: ConnectionInfo,
     ) -> Session:
         return Session(
@@ -474,6 +480,7 @@ def yamux_factory(config: YamuxConfig) -> Callable[..., Session]:
             records=records,
             unread=unread,
             early_plaintext=early_plaintext,
+            unsent=unsent,
             info=info,
             client=info.direction is Direction.OUTBOUND,
         )

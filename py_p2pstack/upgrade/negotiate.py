@@ -23,10 +23,13 @@ class RawPipe:
     def __init__(self, raw: RawConnection) -> None:
         self._raw = raw
         self._chunk = memoryview(bytearray(_CHUNK))
+        self.held = b""
+        """What was said last and may wait for more to go with it; sent before anything else, or before we listen."""
 
     async def send(self, data: bytes) -> None:
         """Send all of `data`."""
-        view = memoryview(data)
+        view = memoryview(self.held + data)
+        self.held = b""
         while view:
             sent = self._raw.send_nowait(view)
             view = view[sent:]
@@ -37,12 +40,14 @@ class RawPipe:
         """Send what fits of a last word; never waits, never fails."""
         try:
             if data:
-                self._raw.send_nowait(data)
+                self._raw.send_nowait(self.held + data)
         except OSError:
             pass
 
     async def receive(self) -> bytes:
         """Wait for bytes. Raises ConnectionClosed at the end."""
+        if self.held:
+            await self.send(b"")
         while (count := self._raw.receive_nowait(self._chunk)) is None:
             await self._raw.wait_readable()
         if count == 0:
@@ -141,6 +146,8 @@ async def secure(
     An initiator with one protocol to propose has nothing to fall back to, so the handshake's first message rides with
     the proposal: a round trip less. The responder then answers both at once. An `optimistic` initiator does so with
     the first of several; if that is refused, the NegotiationError names it and the pipe is out of step for good.
+
+    The handshake's last message is left in `pipe.held`: it goes with the first bytes of the muxer.
     """
     names = tuple(securities)
     if initiator and (optimistic or len(names) == 1):
@@ -165,8 +172,7 @@ async def secure(
     except HandshakeError:
         pipe.send_last(handshake.bytes_to_send())  # an alert, if the protocol has such
         raise
-    if out := handshake.bytes_to_send():
-        await pipe.send(out)
+    pipe.held = handshake.bytes_to_send()
     return protocol, secured
 
 

@@ -104,7 +104,9 @@ class Upgrader:
             security=security,
             muxer=muxer,
         )
-        return self._muxers[muxer](raw=raw, records=secured.records, unread=unread, early_plaintext=early, info=info)
+        return self._muxers[muxer](
+            raw=raw, records=secured.records, unread=unread, early_plaintext=early, unsent=pipe.held, info=info
+        )
 
 
 class UpgradingTransport:

@@ -175,7 +175,9 @@ async def secured_with(raw: RawConnection, identity: PrivateKey, *, muxers: Sequ
     """Run an honest noise handshake as the dialer; hangs up if it fails."""
     noise = NoiseTransport(identity)
     try:
-        _, secured = await secure(RawPipe(raw), {noise.protocol: noise}, initiator=True, peer=None, muxers=muxers)
+        pipe = RawPipe(raw)
+        _, secured = await secure(pipe, {noise.protocol: noise}, initiator=True, peer=None, muxers=muxers)
+        await pipe.send(b"")
     except BaseException:
         raw.close()
         raise

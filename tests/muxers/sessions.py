@@ -103,6 +103,7 @@ def session(
     *,
     unread: bytes = b"",
     early: bytes = b"",
+    unsent: bytes = b"",
 ) -> Session:
     """A yamux session over `raw`."""
     info = ConnectionInfo(
@@ -117,7 +118,7 @@ def session(
         muxer="/yamux/1.0.0",
     )
     make = yamux_factory(config or YamuxConfig())
-    return make(raw=raw, records=FramedRecords(), unread=unread, early_plaintext=early, info=info)
+    return make(raw=raw, records=FramedRecords(), unread=unread, early_plaintext=early, unsent=unsent, info=info)
 
 
 @dataclass

@@ -5,8 +5,12 @@ from __future__ import annotations
 import anyio
 import pytest
 
+from py_p2pstack.core.transport import RawConnection
+from py_p2pstack.core.types import Direction
 from py_p2pstack.muxers.session import Session
-from tests.muxers.sessions import connected, quiet, read_exactly
+from py_p2pstack.testing.pairs import raw_pair
+from tests.muxers.sessions import FramedRecords, Spy, connected, quiet, read_exactly, session
+from tests.muxers.yamux.wire import GO_AWAY, PING, Frame, frames
 
 pytestmark = pytest.mark.anyio
 
@@ -63,3 +67,31 @@ async def test_a_close_with_nothing_left_to_send_ends_the_session_without_a_writ
         await quiet()
         assert sorted(pair.ended) == ["alice", "bob"]
         assert pair.bob.machine.went_away == 7
+
+
+def arrived(raw: RawConnection) -> tuple[bytes, list[Frame]]:
+    """What came in one write: the end of a handshake of 13 bytes, and the muxer's frames."""
+    buffer = memoryview(bytearray(1000))
+    count = raw.receive_nowait(buffer)
+    assert count is not None
+    plaintexts, _ = FramedRecords().open_records(buffer[13:count])
+    return bytes(buffer[:13]), frames(b"".join(plaintexts))
+
+
+async def test_the_end_of_the_handshake_goes_out_with_the_first_bytes_of_the_muxer() -> None:
+    alice_raw, bob_raw = raw_pair()
+    alice = session(spy := Spy(alice_raw), Direction.OUTBOUND, unsent=b"the last word")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(alice.serve, lambda stream: True)
+        await quiet()
+        assert len(spy.sends) == 1
+        word, [ping] = arrived(bob_raw)
+        assert word == b"the last word"
+        assert ping.kind == PING
+        alice.close()
+
+
+async def test_a_session_closed_before_it_is_served_still_ends_the_handshake() -> None:
+    alice_raw, bob_raw = raw_pair()
+    session(alice_raw, Direction.OUTBOUND, unsent=b"the last word").close(3)
+    assert arrived(bob_raw) == (b"the last word", [Frame(GO_AWAY, 0, 0, 3)])

@@ -45,8 +45,16 @@ class Muxed:
     """A muxed connection that keeps what it was built from."""
 
     def __init__(
-        self, *, raw: RawConnection, records: RecordLayer, unread: bytes, early_plaintext: bytes, info: ConnectionInfo
+        self,
+        *,
+        raw: RawConnection,
+        records: RecordLayer,
+        unread: bytes,
+        early_plaintext: bytes,
+        unsent: bytes,
+        info: ConnectionInfo,
     ) -> None:
+        self.unsent = unsent[raw.send_nowait(unsent) :] if unsent else b""
         self.raw = raw
         self.records = records
         self.unread = unread
@@ -103,12 +111,14 @@ def upgrader(
 async def outbound(up: Upgrader, raw: RawConnection, peer: PeerId | None = BOB_ID) -> Muxed:
     muxed = await up.upgrade(raw, Direction.OUTBOUND, transport="memory", peer=peer)
     assert isinstance(muxed, Muxed)
+    await RawPipe(raw).send(muxed.unsent)
     return muxed
 
 
 async def inbound(up: Upgrader, raw: RawConnection) -> Muxed:
     muxed = await up.upgrade(raw, Direction.INBOUND, transport="memory")
     assert isinstance(muxed, Muxed)
+    await RawPipe(raw).send(muxed.unsent)
     return muxed
 
 
@@ -370,7 +380,8 @@ async def test_a_muxer_that_cannot_be_built_closes_the_pipe() -> None:
     raw_alice, raw_bob = raw_pair()
 
     async def listen() -> None:
-        await inbound(upgrader(BOB), raw_bob)
+        with pytest.raises(ConnectionClosed):
+            await inbound(upgrader(BOB), raw_bob)
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(listen)
@@ -662,12 +673,18 @@ async def test_a_fault_of_ours_in_the_upgrade_ends_that_connection_alone() -> No
     broken = [True]
 
     def factory(
-        *, raw: RawConnection, records: RecordLayer, unread: bytes, early_plaintext: bytes, info: ConnectionInfo
+        *,
+        raw: RawConnection,
+        records: RecordLayer,
+        unread: bytes,
+        early_plaintext: bytes,
+        unsent: bytes,
+        info: ConnectionInfo,
     ) -> MuxedConnection:
         if broken:
             broken.clear()
             raise RuntimeError("a bug")
-        return Muxed(raw=raw, records=records, unread=unread, early_plaintext=early_plaintext, info=info)
+        return Muxed(raw=raw, records=records, unread=unread, early_plaintext=early_plaintext, unsent=unsent, info=info)
 
     gate = Gate()
     bell = RawBell()
