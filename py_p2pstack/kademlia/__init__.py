@@ -21,6 +21,7 @@ from py_p2pstack.kademlia.distance import random_key as random_key
 from py_p2pstack.kademlia.distance import random_preimage as random_preimage
 from py_p2pstack.kademlia.diversity import IpDiversity as IpDiversity
 from py_p2pstack.kademlia.diversity import crowded_out as crowded_out
+from py_p2pstack.kademlia.diversity import independent as independent
 from py_p2pstack.kademlia.lookup import EndReason as EndReason
 from py_p2pstack.kademlia.lookup import Lookup as Lookup
 from py_p2pstack.kademlia.lookup import LookupConfig as LookupConfig

@@ -64,6 +64,21 @@ def crowded_out(groups: Sequence[Iterable[Hashable]], limit: int) -> set[int]:
     return {index for crowd in members.values() if len(crowd) > limit for index in crowd}
 
 
+def independent(groups: Iterable[Set[Hashable]]) -> int:
+    """How many voices peers with these IP groups have: as many as there are among them that share no group.
+
+    A hundred peers of one network say no more than one, and a peer that has addresses everywhere says it once. A peer
+    without groups (loopback, private networks) speaks for itself.
+    """
+    count = 0
+    taken: set[Hashable] = set()
+    for each in sorted(groups, key=len):  # who is in many groups would silence the others
+        if taken.isdisjoint(each):
+            taken |= each
+            count += 1
+    return count
+
+
 C = TypeVar("C", bound=Hashable)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from py_p2pstack.kademlia import AddOutcome, IpDiversity, RoutingTable, crowded_out
+from py_p2pstack.kademlia import AddOutcome, IpDiversity, RoutingTable, crowded_out, independent
 from tests.kademlia.network import key
 
 
@@ -66,3 +66,16 @@ def test_all_of_a_crowd_in_one_answer_are_dropped() -> None:
     groups = [["a"], ["b"], ["a", "b"], ["a"], [], ["a"]]
     assert crowded_out(groups, 3) == {0, 2, 3, 5}
     assert crowded_out(groups, 4) == set()
+
+
+def test_peers_of_one_group_are_one_voice_and_peers_without_are_one_each() -> None:
+    assert independent([]) == 0
+    assert independent([{"a"}] * 100) == 1
+    assert independent([set(), set(), {"a"}, {"b"}]) == 4
+
+
+def test_a_peer_that_is_everywhere_is_one_voice_and_silences_nobody() -> None:
+    everywhere = {"a", "b", "c", "d"}
+    assert independent([everywhere]) == 1
+    assert independent([everywhere, {"a"}, {"b"}]) == 2
+    assert independent([everywhere, everywhere, {"e"}]) == 2
