@@ -15,12 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from random import Random
 
-from py_p2pstack.kademlia.distance import KEY_BITS, random_preimage
+from py_p2pstack.kademlia.distance import KEY_BITS
 from py_p2pstack.kademlia.network_size import NetworkSize, probability_of_at_least
 
-_PREIMAGE_ATTEMPTS = 1 << 16
 _CAUTION = 2.0  # standard errors by which the network may be larger than estimated before a key counts as crowded
 
 
@@ -39,21 +37,15 @@ class Region:
     def __contains__(self, key: int) -> bool:
         return key ^ self.target < self.radius
 
-    def preimages(self, count: float, rng: Random) -> list[bytes]:
-        """Bytes whose keys lie all over the region: look each up, and every peer of the region is heard of.
+    def branches(self, count: float) -> range:
+        """The prefix lengths at which to leave the way to the target, one key each, to hear of the whole region.
 
-        One in each branch that leaves the way to the target: the first in the half of the region away from it, the
-        next in its quarter, and so on down to where less than one of the `count` peers expected in the region lives.
-        Peers that crowd the target are in none of these branches, or in few. Takes about 2^prefix_length · `count`
-        hashes of 0.7 µs; branches too narrow to find a key in are left out.
+        A key that shares exactly the first of these numbers of bits with the target lies in the half of the region
+        away from it, the next in its quarter, and so on down to where less than one of the `count` peers lives that
+        are expected in the region. Peers that crowd the target are in none of these branches, or in few.
         """
-        found = []
-        last = min(self.prefix_length + max(int(count), 1).bit_length(), KEY_BITS - 1)
-        for cpl in range(self.prefix_length, last):
-            preimage = random_preimage(self.target, cpl, rng, attempts=_PREIMAGE_ATTEMPTS)
-            if preimage is not None:
-                found.append(preimage)
-        return found
+        first = self.prefix_length
+        return range(first, min(first + max(int(count), 1).bit_length(), KEY_BITS))
 
 
 def crowding(distances: Sequence[int], network: NetworkSize) -> float:

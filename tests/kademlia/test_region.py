@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from py_p2pstack.kademlia import common_prefix_length, key_of
+from py_p2pstack.kademlia import common_prefix_length, random_key
 from py_p2pstack.kademlia.network_size import KEY_SPACE, NetworkSize, NetworkSizeEstimator
 from py_p2pstack.kademlia.region import Region, crowding, honest_region
 
@@ -72,7 +72,7 @@ def test_the_region_holds_as_many_honest_peers_as_asked_for_however_many_sybils(
     assert min(counts) >= 6
 
 
-def test_looking_up_its_preimages_finds_the_honest_peers_of_a_surrounded_region() -> None:
+def test_looking_up_a_key_in_each_branch_finds_the_honest_peers_of_a_surrounded_region() -> None:
     """Each answer holds the k nearest of all, crowd or not, as an honest and all-knowing network gives it."""
     lookups = 0
     for _ in range(30):
@@ -80,10 +80,10 @@ def test_looking_up_its_preimages_finds_the_honest_peers_of_a_surrounded_region(
         everybody = [*SPACE.honest, *SPACE.sybils(target)]
         region = honest_region(target, SPACE.network, K)
         found: set[int] = set()
-        preimages = region.preimages(K, SPACE.rng)
-        lookups += len(preimages)
-        for preimage in preimages:
-            near = key_of(preimage)
+        branches = region.branches(K)
+        lookups += len(branches)
+        for branch in branches:
+            near = random_key(target, branch, SPACE.rng)
             assert near in Region(target, 2 * region.radius)
             found |= set(sorted(everybody, key=near.__xor__)[:K])
         honest = {key for key in SPACE.honest if key in region}
@@ -100,9 +100,11 @@ def test_all_keys_of_a_region_share_its_prefix(target: int, radius: int, distanc
         assert common_prefix_length(key, target) >= region.prefix_length
 
 
-def test_a_region_so_narrow_that_no_key_is_found_in_it_has_no_preimages() -> None:
-    assert Region(0, 1).preimages(K, Random(1)) == []
-    assert Region(0, 1 << 200).preimages(1, Random(1)) == []
+def test_the_branches_end_where_nobody_is_expected_or_the_key_ends() -> None:
+    assert Region(0, 1 << 200).branches(20) == range(56, 61)
+    assert Region(0, 1 << 200).branches(0.5) == range(56, 57)
+    assert Region(0, 4).branches(20) == range(254, 256)
+    assert not Region(0, 1).branches(20)
 
 
 def test_a_network_smaller_than_the_region_is_the_region() -> None:
