@@ -34,7 +34,10 @@ class Stream(ByteStream, Protocol):
         ...
 
     async def receive_message(self, max_size: int) -> bytes:
-        """Return the next uvarint-framed message of at most `max_size` bytes; raises anyio.EndOfStream between two."""
+        """Return the next uvarint-framed message of at most `max_size` bytes; raises anyio.EndOfStream between two.
+
+        Cancelling loses nothing: the next call returns the message.
+        """
         ...
 
     async def send_message(self, message: bytes) -> None:

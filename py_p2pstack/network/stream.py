@@ -146,7 +146,7 @@ class SwarmStream:
         return bytes(parts)
 
     async def receive_message(self, max_size: int) -> bytes:
-        """Return the next uvarint-framed message of at most `max_size` bytes.
+        """Return the next uvarint-framed message of at most `max_size` bytes. Cancelling loses nothing of it.
 
         Raises:
             anyio.EndOfStream: the peer ended between two messages.
@@ -163,11 +163,16 @@ class SwarmStream:
             end = start + size
             if len(data) < end:
                 parts = bytearray(data)
-                while len(parts) < end:
-                    parts += await self.receive()
-                data = bytes(parts)
+                try:
+                    while len(parts) < end:
+                        parts += await self.receive()
+                finally:
+                    data = bytes(parts)
         except anyio.EndOfStream:
             raise RemoteProtocolError("the stream ended inside a message") from None
+        except anyio.get_cancelled_exc_class():
+            self._unread = data + self._unread
+            raise
         if len(data) > end:
             self._unread = data[end:] + self._unread
         return data[start:end]

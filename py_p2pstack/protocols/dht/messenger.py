@@ -1,13 +1,17 @@
-"""Requests to other DHT nodes: one reused stream per peer, one request at a time on it, one retry.
+"""Requests to other DHT nodes: one reused stream per peer, several requests under way on it, one retry.
+
+All implementations answer the requests of a stream in their order. So as soon as a stream has proved that it outlives
+an answer, the next request is sent without waiting for the one before; and a request that is cancelled leaves its
+stream as it is: its answer is read and dropped when it is in the way.
 
 A stream that was used before may have died in the meantime without our knowing, so a request that fails on one is sent
 again on a fresh stream, once; a fresh stream that fails has nothing to excuse it. A peer whose streams keep dying
-between requests gets one stream per message. Source: go-libp2p-kad-dht internal/net.
+between requests gets one stream per message. Source: go-libp2p-kad-dht internal/net (which takes turns).
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
@@ -16,7 +20,7 @@ import anyio
 from py_p2pstack.core.peerstore import Peerstore
 from py_p2pstack.core.stream import Stream
 from py_p2pstack.core.types import ProtocolId
-from py_p2pstack.errors import ConnectionClosed, OperationTimeout, RemoteProtocolError, StreamError
+from py_p2pstack.errors import ConnectionClosed, OperationTimeout, RemoteProtocolError, StreamError, StreamReset
 from py_p2pstack.identity import PeerId
 from py_p2pstack.protocols.dht import codec
 from py_p2pstack.protocols.dht.codec import Message
@@ -24,6 +28,10 @@ from py_p2pstack.protocols.dht.config import DhtConfig
 from py_p2pstack.wire import varint
 
 MAX_REUSE_FAILURES = 3  # go-libp2p-kad-dht: streamReuseTries
+MAX_PROVIDERS = 512  # in one answer that are looked at; 16 KiB hold no more
+PROVED = 2  # answers on one stream, after which the peer is known to keep streams
+MAX_UNDER_WAY = 16  # requests on one stream without an answer yet
+MAX_OWED = 8  # answers nobody waits for any more; beyond, the stream is given up
 CHUNK = 16 * 1024  # bytes written at once of messages that follow each other
 
 
@@ -36,21 +44,107 @@ class StreamOpener(Protocol):
     async def new_stream(self, peer: PeerId, protocols: Sequence[ProtocolId]) -> Stream: ...
 
 
-class _Line:
-    """The stream to one peer, and who may use it now."""
+class _Turn:
+    """One request whose answer is to come."""
 
-    __slots__ = ("lock", "reuse_failures", "stream", "users")
+    __slots__ = ("abandoned", "changed")
+
+    def __init__(self) -> None:
+        self.abandoned = False
+        self.changed: anyio.Event | None = None
+
+
+class _Pipe:
+    """A stream, and the requests on it that wait for their answers, in order."""
+
+    __slots__ = ("answers", "broken", "excused", "stream", "turns")
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self.turns: deque[_Turn] = deque()
+        self.answers = 0
+        self.broken = False
+        self.excused = False
+
+    async def send(self, data: bytes) -> _Turn:
+        """Send a request; the stream is of no further use if this is cancelled."""
+        await self.stream.send_message(data)
+        turn = _Turn()
+        self.turns.append(turn)
+        return turn
+
+    async def answer_to(self, turn: _Turn, max_size: int) -> bytes:
+        """Wait for the answers before it, drop those nobody wants, and return the right one. Cancelling loses none."""
+        while self._first() is not turn:
+            if self.broken:
+                raise StreamReset("another request broke the stream", remote=False)
+            turn.changed = anyio.Event()
+            await turn.changed.wait()
+        while True:
+            answer = await self.stream.receive_message(max_size)
+            self.answers += 1
+            if self.turns and self.turns.popleft() is turn:
+                self._wake(self._first())
+                return answer
+            if self.broken:
+                raise StreamReset("another request broke the stream", remote=False)
+
+    def abandon(self, turn: _Turn) -> bool:
+        """Nobody waits for this answer any more; returns whether the stream is still worth keeping."""
+        turn.abandoned = True
+        self._wake(self._first())
+        return sum(each.abandoned for each in self.turns) <= MAX_OWED
+
+    def hang_up(self) -> None:
+        self.broken = True
+        self.stream.reset()
+        waiting = list(self.turns)
+        self.turns.clear()
+        for turn in waiting:
+            self._wake(turn)
+
+    def _first(self) -> _Turn | None:
+        """Whose turn it is to read."""
+        return next((turn for turn in self.turns if not turn.abandoned), None)
+
+    @staticmethod
+    def _wake(turn: _Turn | None) -> None:
+        if turn is not None and turn.changed is not None:
+            turn.changed.set()
+
+
+class _Line:
+    """The way to one peer, and who may send on it now."""
+
+    __slots__ = ("lock", "pipe", "proved", "reuse_failures", "users")
 
     def __init__(self) -> None:
         self.lock = anyio.Lock(fast_acquire=True)
-        self.stream: Stream | None = None
+        self.pipe: _Pipe | None = None
+        self.proved = False
         self.reuse_failures = 0
         self.users = 0
 
     def hang_up(self) -> None:
-        if self.stream is not None:
-            self.stream.reset()
-            self.stream = None
+        if self.pipe is not None:
+            self.drop(self.pipe)
+
+    def drop(self, pipe: _Pipe) -> None:
+        """Give up a stream, which may have been replaced already."""
+        pipe.hang_up()
+        if self.pipe is pipe:
+            self.pipe = None
+
+    def excuse(self, pipe: _Pipe) -> None:
+        """A stream died that worked before: all requests on it count as one failure."""
+        if not pipe.excused:
+            pipe.excused = True
+            self.reuse_failures += 1
+
+    @property
+    def reusable(self) -> bool:
+        """Whether streams to the peer live long enough to be used more than once."""
+        return self.reuse_failures <= MAX_REUSE_FAILURES
 
 
 class Messenger:
@@ -66,10 +160,10 @@ class Messenger:
         return len(self._lines)
 
     async def request(self, peer: PeerId, message: Message) -> Message:
-        """Return the peer's answer, connecting first if need be. Cancelling hangs up the stream.
+        """Return the peer's answer, connecting first if need be.
 
         Raises:
-            OperationTimeout: no answer within `request_timeout` of being sent (waiting for its turn not counted).
+            OperationTimeout: no answer within `request_timeout` of being sent (waiting to be sent not counted).
             RemoteProtocolError: the answer is malformed, of another type, or there is none.
             DialError, NegotiationError, ConnectionClosed, StreamError, ResourceLimitExceeded: no stream to the peer.
         """
@@ -77,8 +171,7 @@ class Messenger:
         line = self._line(peer)
         line.users += 1
         try:
-            async with line.lock:
-                answer = await self._ask_twice(peer, line, data)
+            answer = await self._ask_twice(peer, line, data)
         finally:
             self._let_go(peer, line)
         if answer.type is not message.type:
@@ -98,10 +191,10 @@ class Messenger:
         try:
             async with line.lock:
                 await self._tell_twice(peer, line, list(chunks))
-                kept = self._lines.get(peer) is line and line.reuse_failures <= MAX_REUSE_FAILURES
-                if not kept and line.stream is not None:
-                    stream, line.stream = line.stream, None
-                    await stream.aclose()  # a reset would take back what was written
+                kept = self._lines.get(peer) is line and line.reusable
+                if not kept and line.pipe is not None and not line.pipe.turns:
+                    pipe, line.pipe = line.pipe, None
+                    await pipe.stream.aclose()  # a reset would take back what was written
         finally:
             self._let_go(peer, line)
 
@@ -137,66 +230,88 @@ class Messenger:
         if not line.users and self._lines.get(peer) is not line:
             line.hang_up()  # it had no place among the lines, or was closed meanwhile
 
-    async def _ask_twice(self, peer: PeerId, line: _Line, data: bytes) -> Message:
-        reused = line.stream is not None
-        try:
-            return await self._ask(peer, line, data)
-        except (StreamError, ConnectionClosed, anyio.EndOfStream) as fault:
-            if not reused:
-                if isinstance(fault, anyio.EndOfStream):
-                    raise RemoteProtocolError("the peer closed the stream instead of answering") from None
-                raise
-        line.reuse_failures += 1
-        try:
-            return await self._ask(peer, line, data)
-        except anyio.EndOfStream:
-            raise RemoteProtocolError("the peer closed the stream instead of answering") from None
+    async def _open(self, peer: PeerId, line: _Line) -> tuple[_Pipe, bool]:
+        """The line's stream, and whether it was used before. For who holds the lock."""
+        if line.pipe is not None:
+            return line.pipe, True
+        line.pipe = _Pipe(await self._host.new_stream(peer, (self._config.protocol,)))
+        return line.pipe, False
 
-    async def _ask(self, peer: PeerId, line: _Line, data: bytes) -> Message:
-        if line.stream is None:
-            line.stream = await self._host.new_stream(peer, (self._config.protocol,))
-        stream = line.stream
+    async def _ask_twice(self, peer: PeerId, line: _Line, data: bytes) -> Message:
+        first = True
+        while True:
+            await line.lock.acquire()
+            try:
+                if not first and not line.proved:
+                    line.hang_up()  # somebody's second try; it may die of one answer, too
+                pipe, reused = await self._open(peer, line)
+            except BaseException:
+                line.lock.release()
+                raise
+            try:
+                return await self._ask(peer, line, pipe, data)
+            except (StreamError, ConnectionClosed, anyio.EndOfStream) as fault:
+                if not (first and reused):
+                    if isinstance(fault, anyio.EndOfStream):
+                        raise RemoteProtocolError("the peer closed the stream instead of answering") from None
+                    raise
+            first = False
+            line.excuse(pipe)
+
+    async def _ask(self, peer: PeerId, line: _Line, pipe: _Pipe, data: bytes) -> Message:
+        """Ask on a stream of the line, whose lock is held, and released here as soon as the next may send."""
+        locked, turn = True, None
         try:
             start = anyio.current_time()
             with anyio.fail_after(self._config.request_timeout):
-                await stream.send_message(data)
-                answer = await stream.receive_message(self._config.max_message_size)
+                turn = await pipe.send(data)
+                if line.proved and line.reusable and len(pipe.turns) < MAX_UNDER_WAY:
+                    line.lock.release()
+                    locked = False
+                answer = await pipe.answer_to(turn, self._config.max_message_size)
+                line.proved = line.proved or pipe.answers >= PROVED
             self._host.peerstore.record_latency(peer, anyio.current_time() - start)
             message = codec.decode(answer, max_peers=2 * self._config.lookup.k)
+            if not line.reusable and line.pipe is pipe:
+                line.pipe = None
+                await pipe.stream.aclose()
+            return message
         except TimeoutError:
-            line.hang_up()
+            line.drop(pipe)
             raise OperationTimeout(f"no answer from {peer} within {self._config.request_timeout:g} s") from None
-        except BaseException:
-            line.hang_up()  # it is out of step now
+        except anyio.get_cancelled_exc_class():
+            if turn is None or not pipe.abandon(turn):
+                line.drop(pipe)
             raise
-        if line.reuse_failures > MAX_REUSE_FAILURES:
-            line.stream = None
-            await stream.aclose()
-        return message
+        except BaseException:
+            line.drop(pipe)
+            raise
+        finally:
+            if locked:
+                line.lock.release()
 
     async def _tell_twice(self, peer: PeerId, line: _Line, chunks: Sequence[bytes]) -> None:
-        reused = line.stream is not None
+        pipe, reused = await self._open(peer, line)
         try:
-            await self._tell(peer, line, chunks)
+            await self._tell(peer, line, pipe, chunks)
             return
         except (StreamError, ConnectionClosed):
             if not reused:
                 raise
-        line.reuse_failures += 1
-        await self._tell(peer, line, chunks)
+        line.excuse(pipe)
+        pipe, _ = await self._open(peer, line)
+        await self._tell(peer, line, pipe, chunks)
 
-    async def _tell(self, peer: PeerId, line: _Line, chunks: Sequence[bytes]) -> None:
-        if line.stream is None:
-            line.stream = await self._host.new_stream(peer, (self._config.protocol,))
+    async def _tell(self, peer: PeerId, line: _Line, pipe: _Pipe, chunks: Sequence[bytes]) -> None:
         try:
             for chunk in chunks:
                 with anyio.fail_after(self._config.request_timeout):
-                    await line.stream.send(chunk)
+                    await pipe.stream.send(chunk)
         except TimeoutError:
-            line.hang_up()
+            line.drop(pipe)
             raise OperationTimeout(f"{peer} took nothing for {self._config.request_timeout:g} s") from None
         except BaseException:
-            line.hang_up()
+            line.drop(pipe)
             raise
 
 

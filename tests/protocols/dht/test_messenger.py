@@ -22,7 +22,7 @@ from py_p2pstack.identity import PeerId
 from py_p2pstack.peerstore import MemoryPeerstore
 from py_p2pstack.protocols.dht import DhtConfig, codec
 from py_p2pstack.protocols.dht.codec import Message, MessageType
-from py_p2pstack.protocols.dht.messenger import MAX_REUSE_FAILURES, Messenger
+from py_p2pstack.protocols.dht.messenger import MAX_OWED, MAX_REUSE_FAILURES, MAX_UNDER_WAY, PROVED, Messenger
 from tests.peer_ids import peer
 
 pytestmark = pytest.mark.anyio
@@ -35,22 +35,31 @@ Answer = bytes | Exception | None
 
 
 class FakeStream:
-    """Answers each message by the next of its answers, then with pings."""
+    """Answers each message by the next of its answers, then by echoing the request. Cancelling loses nothing."""
 
     def __init__(self, answers: Sequence[Answer] = ()) -> None:
         self.answers = list(answers)
+        self.asked: list[bytes] = []
         self.sent = 0
+        self.before_first_answer = 0
         self.told = bytearray()
         self.writes = 0
-        self.in_flight = 0
         self.most_in_flight = 0
-        self.was_reset = False
+        self.takes_nothing = False
+        self.holds: anyio.Event | None = None
         self.was_closed = False
+        self._reset = anyio.Event()
+
+    @property
+    def was_reset(self) -> bool:
+        return self._reset.is_set()
 
     async def send_message(self, message: bytes) -> None:
+        if self.takes_nothing:
+            await anyio.sleep_forever()
         self.sent += 1
-        self.in_flight += 1
-        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        self.asked.append(message)
+        self.most_in_flight = max(self.most_in_flight, len(self.asked))
         await checkpoint()
 
     async def send(self, data: bytes) -> None:
@@ -65,16 +74,21 @@ class FakeStream:
 
     async def receive_message(self, max_size: int) -> bytes:
         await checkpoint()
-        answer = self.answers.pop(0) if self.answers else codec.encode(PING)
-        if answer is None:
-            await anyio.sleep_forever()
+        if self.holds is not None:
+            await self.holds.wait()
+        if self.answers and self.answers[0] is None:
+            await self._reset.wait()
+        if self.was_reset:
+            raise StreamReset(remote=False)
+        self.before_first_answer = self.before_first_answer or self.sent
+        request = self.asked.pop(0) if self.asked else codec.encode(PING)
+        answer = self.answers.pop(0) if self.answers else request
         if isinstance(answer, Exception):
             raise answer
-        self.in_flight -= 1
         return cast(bytes, answer)
 
     def reset(self, code: int = 0) -> None:
-        self.was_reset = True
+        self._reset.set()
 
     async def aclose(self) -> None:
         self.was_closed = True
@@ -103,16 +117,49 @@ def make(*streams: FakeStream | Exception, **config: Any) -> tuple[Messenger, Fa
     return Messenger(host, DhtConfig(**config)), host
 
 
-async def test_requests_to_one_peer_share_a_stream_and_take_turns() -> None:
+def numbered(number: int) -> Message:
+    return Message(type=MessageType.PING, key=bytes([number]))
+
+
+async def test_requests_share_a_stream_and_once_it_has_proved_good_do_not_wait_for_each_other() -> None:
     messenger, host = make()
+    got: dict[int, Message] = {}
+
+    async def ask(number: int) -> None:
+        got[number] = await messenger.request(ALICE, numbered(number))
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(40):
+            tasks.start_soon(ask, number)
+    assert got == {number: numbered(number) for number in range(40)}
+    (stream,) = host.opened
+    assert stream.sent == 40
+    assert stream.before_first_answer == 1
+    assert 1 < stream.most_in_flight <= MAX_UNDER_WAY
+    assert host.peerstore.latency(ALICE) is not None
+    assert len(messenger) == 1
+
+
+async def test_a_peer_that_answers_once_per_stream_is_asked_by_as_many_as_like() -> None:
+    messenger, host = make(*(FakeStream([codec.encode(PING), anyio.EndOfStream()]) for _ in range(20)))
     async with anyio.create_task_group() as tasks:
         for _ in range(10):
             tasks.start_soon(messenger.request, ALICE, PING)
-    (stream,) = host.opened
-    assert stream.sent == 10
-    assert stream.most_in_flight == 1
-    assert host.peerstore.latency(ALICE) is not None
-    assert len(messenger) == 1
+    assert all(stream.most_in_flight <= 2 for stream in host.opened)
+
+
+async def test_when_a_stream_breaks_all_requests_on_it_are_sent_again_and_it_counts_once() -> None:
+    messenger, host = make(FakeStream([codec.encode(PING), codec.encode(PING), None]))
+    for _ in range(PROVED):
+        await messenger.request(ALICE, PING)
+    async with anyio.create_task_group() as tasks:
+        for _ in range(5):
+            tasks.start_soon(messenger.request, ALICE, PING)
+        await anyio.wait_all_tasks_blocked()
+        messenger.forget(ALICE)
+    assert len(host.opened) == 2
+    assert host.opened[1].sent == 5
+    assert messenger._lines[ALICE].reuse_failures == 1
 
 
 async def test_a_reused_stream_that_died_is_replaced_once() -> None:
@@ -175,16 +222,76 @@ async def test_a_failed_dial_is_told_as_it_is() -> None:
     assert await messenger.request(ALICE, PING) == PING
 
 
-@pytest.mark.parametrize("answers", [[None], [codec.encode(PING), None]], ids=["fresh", "reused"])
-async def test_cancelling_hangs_up_and_the_next_request_has_a_stream_in_step(answers: list[Answer]) -> None:
-    messenger, host = make(FakeStream(answers))
-    for _ in answers[1:]:
+@pytest.mark.parametrize("before", [0, 1, PROVED], ids=["fresh", "reused", "proved"])
+async def test_a_cancelled_request_keeps_the_stream_and_its_answer_is_dropped(before: int) -> None:
+    stream = FakeStream()
+    messenger, host = make(stream)
+    for _ in range(before):
         await messenger.request(ALICE, PING)
+    stream.holds = anyio.Event()
+    async with anyio.create_task_group() as tasks:
+        for number in range(3):
+            tasks.start_soon(messenger.request, ALICE, numbered(number))
+        await anyio.wait_all_tasks_blocked()
+        tasks.cancel_scope.cancel()
+    stream.holds.set()
+    async with anyio.create_task_group() as tasks:
+        for _ in range(2):
+            tasks.start_soon(messenger.request, ALICE, PING)
+    assert await messenger.request(ALICE, numbered(9)) == numbered(9)
+    assert host.opened == [stream]
+    assert not stream.was_reset
+
+
+async def test_cancelling_the_one_whose_turn_it_is_lets_the_next_read() -> None:
+    stream = FakeStream()
+    messenger, _ = make(stream)
+    for _ in range(PROVED):
+        await messenger.request(ALICE, PING)
+    stream.holds = anyio.Event()
+    impatient, got = anyio.CancelScope(), []
+
+    async def ask_in_vain() -> None:
+        with impatient:
+            await messenger.request(ALICE, numbered(1))
+
+    async def ask() -> None:
+        got.append(await messenger.request(ALICE, numbered(2)))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(ask_in_vain)
+        await anyio.wait_all_tasks_blocked()
+        tasks.start_soon(ask)
+        await anyio.wait_all_tasks_blocked()
+        impatient.cancel()
+        await anyio.wait_all_tasks_blocked()
+        stream.holds.set()
+    assert got == [numbered(2)]
+
+
+async def ask_and_give_up(messenger: Messenger) -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(messenger.request, ALICE, PING)
         await anyio.wait_all_tasks_blocked()
         tasks.cancel_scope.cancel()
+
+
+async def test_a_stream_that_owes_too_many_answers_is_given_up() -> None:
+    messenger, host = make(FakeStream([None]))
+    for number in range(MAX_OWED + 1):
+        assert not host.opened or not host.opened[0].was_reset, number
+        await ask_and_give_up(messenger)
     assert host.opened[0].was_reset
+    assert await messenger.request(ALICE, PING) == PING
+
+
+async def test_cancelling_in_the_middle_of_sending_hangs_up() -> None:
+    stream = FakeStream()
+    messenger, host = make(stream)
+    await messenger.request(ALICE, PING)
+    stream.takes_nothing = True
+    await ask_and_give_up(messenger)
+    assert stream.was_reset
     assert await messenger.request(ALICE, PING) == PING
     assert len(host.opened) == 2
 
@@ -236,25 +343,28 @@ async def test_forgetting_a_peer_hangs_up() -> None:
     assert len(messenger) == 0
 
 
+async def fail(messenger: Messenger) -> None:
+    with pytest.raises(StreamReset):
+        await messenger.request(ALICE, PING)
+
+
 async def test_forgetting_a_peer_that_is_being_asked_keeps_the_turns() -> None:
     messenger, host = make(FakeStream([None]))
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(messenger.request, ALICE, PING)
+        tasks.start_soon(fail, messenger)
         await anyio.wait_all_tasks_blocked()
         messenger.forget(ALICE)
         assert host.opened[0].was_reset
         assert len(messenger) == 1
-        tasks.cancel_scope.cancel()
 
 
 async def test_closing_hangs_up_everybody() -> None:
     messenger, host = make(FakeStream([None]))
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(messenger.request, ALICE, PING)
+        tasks.start_soon(fail, messenger)
         await anyio.wait_all_tasks_blocked()
         await messenger.request(peer(2), PING)
         messenger.close()
-        tasks.cancel_scope.cancel()
     assert all(stream.was_reset for stream in host.opened)
     assert len(messenger) == 0
 
