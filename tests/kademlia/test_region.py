@@ -74,8 +74,8 @@ def test_the_region_holds_as_many_honest_peers_as_asked_for_however_many_sybils(
 
 def test_looking_up_a_key_in_each_branch_finds_the_honest_peers_of_a_surrounded_region() -> None:
     """Each answer holds the k nearest of all, crowd or not, as an honest and all-knowing network gives it."""
-    lookups = 0
-    for _ in range(30):
+    lookups, shares = 0, []
+    for _ in range(60):
         target = SPACE.rng.getrandbits(256)
         everybody = [*SPACE.honest, *SPACE.sybils(target)]
         region = honest_region(target, SPACE.network, K)
@@ -87,8 +87,10 @@ def test_looking_up_a_key_in_each_branch_finds_the_honest_peers_of_a_surrounded_
             assert near in Region(target, 2 * region.radius)
             found |= set(sorted(everybody, key=near.__xor__)[:K])
         honest = {key for key in SPACE.honest if key in region}
-        assert len(honest & found) >= 0.9 * len(honest)
-    assert lookups / 30 <= 5
+        shares.append(len(honest & found) / len(honest))
+    assert sum(shares) / len(shares) >= 0.95
+    assert min(shares) >= 0.5
+    assert lookups / 60 <= 5
 
 
 @given(st.integers(0, KEY_SPACE - 1), st.integers(1, KEY_SPACE - 1), st.integers(0, KEY_SPACE - 1))
