@@ -25,6 +25,7 @@ from py_p2pstack.wire.pb.dht_pb2 import Record as PbRecord
 
 MAX_SENT = 16 * 1024  # rust-libp2p: DEFAULT_PACKET_SIZE
 ROOM_BESIDE = 4 * 1024  # for peers, in a message that rust-libp2p does not read anyway
+PROVIDER_ROOM = 512  # for one provider, as long as there is any: the fair share of hundreds would hold no address
 MAX_KEY = 1024
 MAX_ADDRESSES = 64  # of one peer that we look at (go-libp2p's peerstore keeps as many)
 CACHED_SIZE = 256  # bytes of a peer; larger ones are read anew each time, so what is remembered stays below 16 MB
@@ -87,6 +88,7 @@ def encode(message: Message) -> bytes:
     """Return the bytes of a message, at most MAX_SENT if its record leaves room for that.
 
     Peers that have many addresses lose the last of them first; peers that still find no room are left out from the end.
+    Beside providers, the closer peers (by which lookups go on) take at most half of the room, the providers the rest.
     Beside a record that is too large in itself they get ROOM_BESIDE: a lookup must go on where large values are kept.
     """
     head = PbMessage(type=message.type.value, key=message.key, clusterLevelRaw=message.cluster_level)  # type: ignore[arg-type]
@@ -95,13 +97,22 @@ def encode(message: Message) -> bytes:
         head.record.CopyFrom(PbRecord(key=record.key, value=record.value, timeReceived=record.time_received))
     parts = [head.SerializeToString()]
     left = MAX_SENT - len(parts[0]) if len(parts[0]) <= MAX_SENT else ROOM_BESIDE
-    peers = [(b"\x42", peer) for peer in message.closer_peers] + [(b"\x4a", peer) for peer in message.provider_peers]
-    for index, (tag, peer) in enumerate(peers):
-        encoded = _encode_peer(peer, left // (len(peers) - index) - 4)  # 4: the tag and the length
-        if encoded:
-            parts += (tag, varint.encode(len(encoded)), encoded)  # protobuf messages concatenate to their merge
-            left -= 1 + len(parts[-2]) + len(encoded)
+    closer_room = left // 2 if message.provider_peers else left
+    left -= closer_room - _encode_peers(parts, b"\x42", message.closer_peers, closer_room, 0)
+    _encode_peers(parts, b"\x4a", message.provider_peers, left, PROVIDER_ROOM)
     return b"".join(parts)
+
+
+def _encode_peers(parts: list[bytes], tag: bytes, peers: Sequence[KadPeer], room: int, least: int) -> int:
+    """Append peers, each in an equal share of the room, or in `least` while there is that; returns the room left."""
+    for index, peer in enumerate(peers):
+        share = max(room // (len(peers) - index), min(least, room))
+        encoded = _encode_peer(peer, share - 4)  # 4: the tag and the length
+        if encoded:
+            length = varint.encode(len(encoded))
+            parts += (tag, length, encoded)  # protobuf messages concatenate to their merge
+            room -= 1 + len(length) + len(encoded)
+    return room
 
 
 def _encode_peer(peer: KadPeer, limit: int) -> bytes:
@@ -123,8 +134,8 @@ def _encode_peer(peer: KadPeer, limit: int) -> bytes:
     return bytes(out)
 
 
-def decode(data: bytes, *, max_peers: int) -> Message:
-    """Read a message; of each list of peers the first `max_peers` are considered.
+def decode(data: bytes, *, max_peers: int, max_providers: int | None = None) -> Message:
+    """Read a message; of the closer peers the first `max_peers` are considered, and (by default) of the providers.
 
     Peers without a valid id, and addresses that are malformed or lead to another peer, are left out.
 
@@ -151,7 +162,7 @@ def decode(data: bytes, *, max_peers: int) -> Message:
         key=message.key,
         record=record,
         closer_peers=_decode_peers(message.closerPeers, max_peers),
-        provider_peers=_decode_peers(message.providerPeers, max_peers),
+        provider_peers=_decode_peers(message.providerPeers, max_peers if max_providers is None else max_providers),
         cluster_level=message.clusterLevelRaw,
     )
 

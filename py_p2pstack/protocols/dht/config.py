@@ -8,6 +8,7 @@ from typing import Literal
 from py_p2pstack.addresses import PeerInfo
 from py_p2pstack.core.types import ProtocolId
 from py_p2pstack.kademlia import LookupConfig
+from py_p2pstack.protocols.dht.provider_config import ProviderConfig
 from py_p2pstack.protocols.dht.validators import Validator, default_validators, public_validators
 
 PUBLIC_PREFIX = "/ipfs"  # the Amino network
@@ -84,6 +85,11 @@ class DhtConfig:
     """Between two looks whether something is due."""
     max_republishing: int = 4
     """Values put again at once."""
+
+    enable_providers: bool = True
+    """Whether content is provided and its providers found, and kept for others."""
+    providers: ProviderConfig = field(default_factory=ProviderConfig)
+    """How."""
 
     auto_refresh: bool = True
     """Whether to refresh at the start, periodically, and when the table runs low."""

@@ -10,7 +10,7 @@ import anyio
 from py_p2pstack.errors import LookupFailure, OperationTimeout
 from py_p2pstack.events import EventBus
 from py_p2pstack.identity import PeerId
-from py_p2pstack.kademlia import Lookup, LookupResult
+from py_p2pstack.kademlia import Lookup, LookupResult, NetworkSize, NetworkSizeEstimator
 from py_p2pstack.protocols.dht.codec import Message, MessageType
 from py_p2pstack.protocols.dht.events import FinalPeer, OnEvent, QueryError, listeners
 from py_p2pstack.protocols.dht.local_node import LocalNode
@@ -28,6 +28,7 @@ class Lookups:
         self._node = node
         self._gather = gather
         self._query_ids = itertools.count(1)
+        self._sizes = NetworkSizeEstimator(node.config.lookup.k)
 
     def begin(self, key: bytes, on_event: OnEvent | None) -> Operation:
         """A new operation on `key`, told to whoever listens here and now."""
@@ -59,7 +60,7 @@ class Lookups:
             result = await query.run()
             self._mark_useful(query)
             if result.completed:
-                self._node.table.mark_refreshed(result.target, anyio.current_time())
+                self._take_in(result)
             return query, result
         raise OperationTimeout(f"the lookup did not end within {seconds:g} s")
 
@@ -84,6 +85,16 @@ class Lookups:
             raise LookupFailure(reason)
         lookup = Lookup(operation.target, seeds, node.key_of, config=config.lookup, exclude=node.local_peer, stop=stop)
         return Query(operation, request, seeds, lookup, node, take=take, max_per_group=config.max_peers_per_ip_group)
+
+    def network_size(self) -> NetworkSize | None:
+        """How many peers there are, told from the lookups of the last hours; None before there were a few."""
+        return self._sizes.estimate(anyio.current_time())
+
+    def _take_in(self, result: LookupResult[PeerId]) -> None:
+        """A lookup that came to its natural end refreshes the table, and tells how dense the network is."""
+        now = anyio.current_time()
+        self._node.table.mark_refreshed(result.target, now)
+        self._sizes.track(result.target, [self._node.key_of(peer) ^ result.target for peer in result.peers], now)
 
     def _mark_useful(self, query: Query) -> None:
         """Seeds that answered at most twice as slowly as the quickest were useful (go: recordValuablePeers)."""

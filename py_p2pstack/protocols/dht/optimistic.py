@@ -9,17 +9,13 @@ Source: go-libp2p-kad-dht lookup_optim.go; Trautwein et al., "Optimistic Provide
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Generic, TypeVar
 
-from py_p2pstack.kademlia import KEY_BITS
+from py_p2pstack.kademlia import NetworkSize
 
 P = TypeVar("P", bound=Hashable)
-
-_KEY_SPACE = float(1 << KEY_BITS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,11 +41,11 @@ class OptimisticProvide(Generic[P]):
 
     __slots__ = ("_distance", "_k", "chosen", "mean_limit", "peer_limit")
 
-    def __init__(self, network_size: float, distance: Callable[[P], int], *, k: int, config: OptimisticConfig) -> None:
-        """`distance` is a peer's to the key; `network_size` an estimate of how many peers there are."""
-        self.peer_limit = gamma_quantile(k, 1 - config.certainty) / network_size
-        """A peer this near (as a part of the key space) is among the k nearest with the certainty asked for."""
-        self.mean_limit = gamma_quantile(k / 2 + 1, 1 - config.strictness) / network_size
+    def __init__(self, network: NetworkSize, distance: Callable[[P], int], *, k: int, config: OptimisticConfig) -> None:
+        """`distance` is a peer's to the key."""
+        self.peer_limit = network.quantile(k, 1 - config.certainty)
+        """A peer this near is among the k nearest with the certainty asked for."""
+        self.mean_limit = network.quantile(k // 2 + 1, 1 - config.strictness)
         """k peers this near on average are taken to be the nearest."""
         self.chosen: set[P] = set()
         """Those returned so far."""
@@ -58,8 +54,8 @@ class OptimisticProvide(Generic[P]):
 
     def choose(self, nearest: Sequence[P]) -> list[P]:
         """Return whom of the k nearest not failed so far to store with now; nobody twice."""
-        limit = self.peer_limit * _KEY_SPACE
-        fresh = [peer for peer in nearest if peer not in self.chosen and self._distance(peer) <= limit]
+        near = (peer for peer in nearest if self._distance(peer) <= self.peer_limit)
+        fresh = [peer for peer in near if peer not in self.chosen]
         self.chosen.update(fresh)
         return fresh
 
@@ -69,36 +65,4 @@ class OptimisticProvide(Generic[P]):
             return True
         if len(nearest) < self._k:
             return False
-        mean = sum(map(self._distance, nearest)) / len(nearest)
-        return mean < self.mean_limit * _KEY_SPACE
-
-
-@lru_cache(maxsize=16)  # a millisecond each
-def gamma_quantile(shape: float, probability: float) -> float:
-    """The x below which a gamma variable of this shape (and rate 1) lies with this probability.
-
-    The distance of the i-th nearest of n peers, as a part of the key space, times n is such a variable of shape i.
-    """
-    low, high = 0.0, shape + 1.0
-    while _gamma_probability(shape, high) < probability:
-        high *= 2
-    for _ in range(60):
-        middle = (low + high) / 2
-        if _gamma_probability(shape, middle) < probability:
-            low = middle
-        else:
-            high = middle
-    return high
-
-
-def _gamma_probability(shape: float, x: float) -> float:
-    """The regularised lower incomplete gamma function, by its series (Abramowitz & Stegun 6.5.29)."""
-    if x <= 0:
-        return 0.0
-    term = math.exp(shape * math.log(x) - x - math.lgamma(shape + 1))
-    total, n = 0.0, shape
-    while term > total * 1e-17:
-        total += term
-        n += 1
-        term *= x / n
-    return min(total, 1.0)
+        return sum(map(self._distance, nearest)) < self.mean_limit * len(nearest)

@@ -34,6 +34,8 @@ from py_p2pstack.protocols.dht.handlers import Handlers
 from py_p2pstack.protocols.dht.key_text import key_from_text
 from py_p2pstack.protocols.dht.local_node import DhtHost, LocalNode
 from py_p2pstack.protocols.dht.lookups import Lookups
+from py_p2pstack.protocols.dht.provider_handlers import ProviderHandlers
+from py_p2pstack.protocols.dht.providers import ProvideResult, Providers
 from py_p2pstack.protocols.dht.refresh import Refresher
 from py_p2pstack.protocols.dht.republish import Republisher
 from py_p2pstack.protocols.dht.server import Server, StoreHandler
@@ -119,6 +121,13 @@ class Dht:
                 republisher = Republisher(self._values, store, self.config, self._rng, self._wall_clock)
                 tasks.start_soon(republisher.run)
                 tasks.start_soon(republisher.collect_garbage)
+            self._providers = None
+            if self.config.enable_providers:
+                self._providers = Providers(
+                    node, self._lookups, self._datastore, rng=self._rng, wall_clock=self._wall_clock, tasks=tasks
+                )
+                stores |= ProviderHandlers(self._handlers, node, self._providers.store, self._rng).table()
+                tasks.start_soon(self._providers.collect_garbage_periodically)
             self._server = Server(self._handlers, stores, self.config)
             if self.config.mode == "server":
                 self.host.set_stream_handler(self.config.protocol, self._server.serve)
@@ -291,6 +300,69 @@ class Dht:
         if self._values is None:
             raise NotEnabled("this node has no part in values")
         return self._values
+
+    async def provide(
+        self,
+        content: bytes | str,
+        *,
+        announce: bool = True,
+        timeout: float | None = None,
+        on_event: OnEvent | None = None,
+    ) -> ProvideResult:
+        """Tell the k peers nearest to some content that we provide it, and again every 22 hours as long as we run.
+
+        The key is kept here first, durably, so that it is provided again after a restart, and soon if nobody could be
+        told now. `stop_providing` ends that.
+
+        Args:
+            content: a multihash, or the text of a CID; all CIDs with one multihash are one.
+            announce: whether to tell others; if not, whoever happens to ask us is told.
+            timeout: seconds; the config's `lookup_timeout` by default.
+            on_event: called with every step.
+
+        Raises:
+            ValueError: no multihash or CID.
+            ProvideFailed: nobody could be told; its `result` tells why.
+            LookupFailure, OperationTimeout, StorageError, NotEnabled: as `put_value`.
+        """
+        return await self._providers_or_raise().provide(content, announce=announce, timeout=timeout, on_event=on_event)
+
+    async def stop_providing(self, *contents: bytes | str) -> None:
+        """Provide this no longer; those told forget it within 48 hours. Raises ValueError, StorageError, NotEnabled."""
+        await self._providers_or_raise().stop(contents)
+
+    def find_providers(
+        self,
+        content: bytes | str,
+        *,
+        count: int = 20,
+        timeout: float | None = None,
+        on_event: OnEvent | None = None,
+    ) -> Found[PeerInfo]:
+        """Find who provides some content, giving out each as soon as anybody tells of it; ourselves too.
+
+            async with dht.find_providers(cid) as providers:
+                async for provider in providers: ...
+
+        Nothing given out means that there is none. May be left at any time; see `Found`. The iteration raises
+        LookupFailure (nobody to ask, and none known here), OperationTimeout, StorageError.
+
+        Args:
+            content: see `provide`.
+            count: after how many it is enough; 0: all that are found, at most the config's `max_found`.
+            timeout: seconds; the config's `lookup_timeout` by default.
+            on_event: called with every step.
+
+        Raises:
+            ValueError: no multihash or CID, or a negative count.
+            NotEnabled: the config says so.
+        """
+        return self._providers_or_raise().find(content, count=count, timeout=timeout, on_event=on_event)
+
+    def _providers_or_raise(self) -> Providers:
+        if self._providers is None:
+            raise NotEnabled("this node has no part in providers")
+        return self._providers
 
     async def ping(self, peer: PeerId) -> float:
         """Return the seconds a PING of the DHT took there and back. Raises as `find_node` does."""

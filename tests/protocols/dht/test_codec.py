@@ -105,6 +105,27 @@ def test_forty_peers_of_fifty_addresses_fit_what_rust_reads() -> None:
     assert all(each.info.addresses for each in told)
 
 
+def test_closer_peers_find_their_room_before_providers_and_leave_half_of_it() -> None:
+    closer = tuple(kad_peer(number, 60) for number in range(20))
+    providers = tuple(kad_peer(number, 2) for number in range(100, 700))
+    data = codec.encode(Message(type=MessageType.GET_PROVIDERS, closer_peers=closer, provider_peers=providers))
+    assert codec.MAX_SENT - 100 < len(data) <= codec.MAX_SENT
+    answer = codec.decode(data, max_peers=40, max_providers=512)
+    assert [each.info.peer_id for each in answer.closer_peers] == [each.info.peer_id for each in closer]
+    assert all(len(each.info.addresses) > 20 for each in answer.closer_peers)
+    # As many of the first providers as fit, whole.
+    assert len(answer.provider_peers) > 100
+    assert answer.provider_peers == providers[: len(answer.provider_peers)]
+
+
+def test_one_provider_with_hundreds_of_addresses_takes_no_more_than_its_share() -> None:
+    providers = (kad_peer(1, 60), *(kad_peer(number) for number in range(100, 300)))
+    data = codec.encode(Message(type=MessageType.GET_PROVIDERS, provider_peers=providers))
+    answer = codec.decode(data, max_peers=40, max_providers=512)
+    assert len(answer.provider_peers[0].info.addresses) >= 45
+    assert len(answer.provider_peers) == 201
+
+
 def test_room_one_peer_does_not_need_serves_the_others() -> None:
     few = tuple(kad_peer(number) for number in range(20))
     message = Message(type=MessageType.FIND_NODE, closer_peers=(*few, kad_peer(99, 60)))

@@ -6,36 +6,21 @@ import random
 
 import pytest
 
-from py_p2pstack.kademlia import KEY_BITS
-from py_p2pstack.protocols.dht.optimistic import OptimisticConfig, OptimisticProvide, gamma_quantile
+from py_p2pstack.kademlia import KEY_BITS, NetworkSize
+from py_p2pstack.protocols.dht.optimistic import OptimisticConfig, OptimisticProvide
 
 SPACE = 1 << KEY_BITS
 
 
-def begin(network_size: float, **config: float) -> OptimisticProvide[int]:
+def begin(size: float, **config: float) -> OptimisticProvide[int]:
     """Peers are their own distances."""
-    return OptimisticProvide(network_size, int, k=20, config=OptimisticConfig(**config))  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("shape", "probability", "expected"),
-    # half the chi-square table's values for 2 * shape degrees of freedom
-    [
-        (20, 0.1, 29.051 / 2),
-        (11, 0.9, 30.813 / 2),
-        (0.5, 0.95, 3.8415 / 2),
-        (1, 0.5, 0.693147),
-        (50, 0.99, 135.807 / 2),
-    ],
-)
-def test_the_quantiles_are_those_of_the_tables(shape: float, probability: float, expected: float) -> None:
-    assert gamma_quantile(shape, probability) == pytest.approx(expected, rel=1e-4)
+    return OptimisticProvide(NetworkSize(size, 0.1), int, k=20, config=OptimisticConfig(**config))  # type: ignore[arg-type]
 
 
 def test_a_peer_is_chosen_once_and_only_when_near_enough() -> None:
     provide = begin(1000)
-    limit = int(provide.peer_limit * SPACE)
-    assert provide.peer_limit == pytest.approx(0.01453, rel=1e-3)
+    limit = provide.peer_limit
+    assert provide.peer_limit / SPACE == pytest.approx(29.051 / 2 / 1000, rel=1e-3)  # chi-square, 40 degrees
     assert provide.choose([limit // 2, limit - 1, limit * 2]) == [limit // 2, limit - 1]
     assert provide.choose([limit // 3, limit // 2]) == [limit // 3]
     assert provide.chosen == {limit // 3, limit // 2, limit - 1}
@@ -50,7 +35,7 @@ def test_k_stores_are_enough_whatever_the_distances() -> None:
 
 def test_the_lookup_ends_when_the_k_nearest_are_near_on_average_but_never_with_fewer() -> None:
     provide = begin(1000)
-    near = int(provide.mean_limit * SPACE * 0.9)
+    near = provide.mean_limit * 9 // 10
     assert provide.is_enough([near] * 20, 0)
     assert not provide.is_enough([near] * 19, 0)
     assert not provide.is_enough([near] * 10 + [near * 3] * 10, 0)
