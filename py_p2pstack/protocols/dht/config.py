@@ -9,6 +9,7 @@ from py_p2pstack.addresses import PeerInfo
 from py_p2pstack.core.types import ProtocolId
 from py_p2pstack.kademlia import LookupConfig
 from py_p2pstack.protocols.dht.provider_config import ProviderConfig
+from py_p2pstack.protocols.dht.security_config import SecurityConfig
 from py_p2pstack.protocols.dht.validators import Validator, default_validators, public_validators
 
 PUBLIC_PREFIX = "/ipfs"  # the Amino network
@@ -91,6 +92,9 @@ class DhtConfig:
     providers: ProviderConfig = field(default_factory=ProviderConfig)
     """How."""
 
+    security: SecurityConfig = field(default_factory=SecurityConfig)
+    """What protects lookups against peers that lie or crowd around a key."""
+
     auto_refresh: bool = True
     """Whether to refresh at the start, periodically, and when the table runs low."""
     refresh_interval: float = 600.0
@@ -107,6 +111,8 @@ class DhtConfig:
     def __post_init__(self) -> None:
         if self.mode not in ("client", "server"):
             raise ValueError(f"no such mode: {self.mode!r}")
+        if self.security.disjoint_paths > self.lookup.alpha:
+            raise ValueError("more disjoint paths than requests at once")
         if not self.prefix.startswith("/"):
             raise ValueError(f"a protocol prefix begins with a slash: {self.prefix!r}")
         if self.max_request_size < self.max_value_size + FRAME:
