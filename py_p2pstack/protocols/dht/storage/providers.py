@@ -30,7 +30,7 @@ from py_p2pstack.protocols.dht.storage.rows import (
 
 MAX_KEY = 80  # bytes (go-libp2p-kad-dht: handleAddProvider)
 _log = logging.getLogger(__name__)
-_PAGE = 1000
+_PAGE = 250  # rows read at a time, with the event loop in hand: 4 ms
 
 
 class ProviderStore:

@@ -25,7 +25,7 @@ from py_p2pstack.protocols.dht.storage.rows import (
 )
 
 _log = logging.getLogger(__name__)
-_PAGE = 1000  # headers read at a time
+_PAGE = 500  # headers read at a time, with the event loop in hand: 2 ms
 _VALUES_PAGE = 32  # values read at a time: each may have 64 KiB
 
 
