@@ -101,8 +101,11 @@ class RoutingTable(Generic[P]):
                 return max(entry.cpl for entry in bucket.entries.values())
         return 0
 
-    def nearest(self, key: int, count: int) -> list[P]:
-        """The `count` peers nearest to `key` in the table, nearest first."""
+    def nearest(self, key: int, count: int, *, without: P | None = None) -> list[P]:
+        """The `count` peers nearest to `key` in the table, nearest first; `without` (who asks) is not among them."""
+        skipped = None if without is None else self._entries.get(without)
+        if skipped is not None:
+            count += 1
         buckets = self._buckets
         # Peers in the bucket of the key's own prefix share more bits with it than all others. To the right of it all
         # share exactly as many as we do; to the left, each bucket shares one less than the one before.
@@ -116,7 +119,10 @@ class RoutingTable(Generic[P]):
                 break
             found += buckets[index].entries.values()
         found.sort(key=lambda entry: entry.key ^ key)
-        return [entry.peer for entry in found[:count]]
+        del found[count:]
+        if skipped is not None:
+            found = [entry for entry in found if entry is not skipped][: count - 1]
+        return [entry.peer for entry in found]
 
     # --- coming and going -------------------------------------------------------------------------
 

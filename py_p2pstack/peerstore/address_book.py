@@ -80,7 +80,8 @@ class AddressBook:
             return []
         now = self._clock()
         live = [entry for entry in book.values() if entry.expires > now]
-        live.sort(key=_by_expiry, reverse=True)
+        if len(live) > 1:
+            live.sort(key=_by_expiry, reverse=True)
         return [entry.address for entry in live]
 
     def peers(self) -> list[PeerId]:

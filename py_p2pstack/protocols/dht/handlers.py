@@ -29,10 +29,9 @@ class Neighbourhood(Protocol):
 class Handlers:
     """Answers requests. `now` and the sender come with each; nothing here waits."""
 
-    __slots__ = ("_k", "_local", "_neighbourhood", "_table")
+    __slots__ = ("_k", "_neighbourhood", "_table")
 
     def __init__(self, local: PeerId, table: RoutingTable[PeerId], neighbourhood: Neighbourhood, *, k: int) -> None:
-        self._local = local
         self._table = table
         self._neighbourhood = neighbourhood
         self._k = k
@@ -59,7 +58,9 @@ class Handlers:
         peers = self._nearest(request.key, sender)
         target = _peer_named(request.key)
         if target is not None:
-            peers = [target, *(peer for peer in peers if peer != target)]
+            if peers and peers[0] == target:  # at distance 0 nobody is nearer
+                del peers[0]
+            peers.insert(0, target)
         return Message(type=MessageType.FIND_NODE, closer_peers=self._told(peers), cluster_level=request.cluster_level)
 
     def closer_peers(self, key: bytes, sender: PeerId) -> tuple[KadPeer, ...]:
@@ -67,9 +68,7 @@ class Handlers:
         return self._told(self._nearest(key, sender))
 
     def _nearest(self, key: bytes, sender: PeerId) -> list[PeerId]:
-        # One more than k, because the sender is usually in the table.
-        nearest = self._table.nearest(key_of(key), self._k + 1)
-        return [peer for peer in nearest if peer not in (sender, self._local)][: self._k]
+        return self._table.nearest(key_of(key), self._k, without=sender)  # we are never in our own table
 
     def _told(self, peers: Iterable[PeerId]) -> tuple[KadPeer, ...]:
         told = (self._tell(peer) for peer in peers)
