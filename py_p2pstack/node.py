@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from py_p2pstack.addresses import Multiaddr
 from py_p2pstack.core.peerstore import Peerstore
 from py_p2pstack.core.security import SecurityTransport
 from py_p2pstack.core.transport import RawTransport
+from py_p2pstack.errors import SecurityError
 from py_p2pstack.events import EventBus
 from py_p2pstack.host import BasicHost
 from py_p2pstack.identity import KeyType, PrivateKey
@@ -26,6 +28,7 @@ from py_p2pstack.peerstore import MemoryPeerstore
 from py_p2pstack.protocols.identify import IdentifyConfig
 from py_p2pstack.security.noise import NoiseTransport
 from py_p2pstack.security.tls import TlsTransport
+from py_p2pstack.transports.pnet import PnetTransport
 from py_p2pstack.transports.tcp import TcpTransport
 from py_p2pstack.upgrade.upgrader import Upgrader, UpgraderConfig, UpgradingTransport
 
@@ -70,6 +73,7 @@ class Host(BasicHost):
         config: HostConfig | None = None,
         transports: Sequence[RawTransport] | None = None,
         security: Sequence[str] = ("noise", "tls"),
+        psk: bytes | None = None,
         peerstore: Peerstore | None = None,
         gater: ConnectionGater | None = None,
         resolver: Resolver | None = None,
@@ -85,6 +89,7 @@ class Host(BasicHost):
             config: bounds and times of all parts.
             transports: how raw bytes travel; TCP by default.
             security: which of `noise` and `tls` secure them; we propose the first, and take any of them.
+            psk: the key of a private network (`transports.pnet.load_psk` reads its file): we talk to its members only.
             peerstore: what is known of peers; kept in memory by default.
             gater: who may connect; everybody by default.
             resolver: how names in addresses are resolved; DNS by default.
@@ -93,6 +98,8 @@ class Host(BasicHost):
         Raises:
             InvalidAddress: an address is malformed.
             ValueError: an unknown security protocol, or none at all.
+            InvalidKey: a private network's key that is none.
+            SecurityError: the environment has LIBP2P_FORCE_PNET=1, and no `psk` is given; or its extra is missing.
         """
         config = config or HostConfig()
         key = identity or PrivateKey.generate(KeyType.ED25519)
@@ -107,7 +114,11 @@ class Host(BasicHost):
             config=config.upgrade,
         )
         conn_manager = ConnectionManager(config.connections)
-        raw = [TcpTransport()] if transports is None else transports
+        raw: Sequence[RawTransport] = [TcpTransport()] if transports is None else transports
+        if psk is not None:
+            raw = [PnetTransport(transport, psk) for transport in raw]
+        elif os.environ.get("LIBP2P_FORCE_PNET") == "1":  # the specification's safeguard
+            raise SecurityError("LIBP2P_FORCE_PNET is set, and no key of a private network is given")
         swarm = Swarm(
             local_peer=peer,
             transports=[UpgradingTransport(transport, upgrader) for transport in raw],

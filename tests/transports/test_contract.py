@@ -5,13 +5,15 @@ from __future__ import annotations
 import random
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
 from py_p2pstack.addresses import Multiaddr
 from py_p2pstack.testing.contracts import RAW_TRANSPORT, RawTransportCase
 from py_p2pstack.transports.memory import MemoryNetwork, MemoryTransport
+from py_p2pstack.transports.pnet import PnetTransport
 from py_p2pstack.transports.tcp import TcpTransport
 
 pytestmark = pytest.mark.anyio
@@ -46,6 +48,13 @@ async def memory(network: MemoryNetwork) -> AsyncGenerator[RawTransportCase]:
         )
 
 
+@asynccontextmanager
+async def private(open_case: AbstractAsyncContextManager[RawTransportCase]) -> AsyncGenerator[RawTransportCase]:
+    """The same inside a private network."""
+    async with open_case as case:
+        yield replace(case, transport=PnetTransport(case.transport, bytes(32)))
+
+
 CASES = {
     "tcp4": lambda: tcp(socket.AF_INET, "127.0.0.1", "/ip4/127.0.0.1"),
     "tcp6": lambda: tcp(socket.AF_INET6, "::1", "/ip6/::1"),
@@ -62,6 +71,8 @@ CASES = {
             capacity=1 << 20,
         )
     ),
+    "pnet-tcp4": lambda: private(tcp(socket.AF_INET, "127.0.0.1", "/ip4/127.0.0.1")),
+    "pnet-memory-small": lambda: private(memory(MemoryNetwork(capacity=70_000, max_read=999))),
 }
 
 

@@ -8,7 +8,7 @@ is taken should a later pyOpenSSL be built otherwise.
 from __future__ import annotations
 
 import threading
-from typing import Protocol
+from typing import Any, Protocol
 
 from OpenSSL import SSL
 
@@ -120,8 +120,9 @@ def channel(connection: SSL.Connection) -> Channel:
     return Direct(connection) if has_direct else Public(connection)
 
 
+_inside: Any = SSL
 try:
-    _bio_read, _ssl_read, _from_buffer = SSL._lib.BIO_read, SSL._lib.SSL_read, SSL._ffi.from_buffer
+    _bio_read, _ssl_read, _from_buffer = _inside._lib.BIO_read, _inside._lib.SSL_read, _inside._ffi.from_buffer
     Direct(SSL.Connection(SSL.Context(SSL.TLS_METHOD), None))
     has_direct = True
 except AttributeError:
