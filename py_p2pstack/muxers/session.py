@@ -34,7 +34,6 @@ _BATCH = 256 * 1024  # bytes sealed between two yields: bounds a ping's wait und
 _INLINE = 16 * 1024  # bytes up to which a write may go out inline
 _FLUSH_TIMEOUT = 1.0  # seconds that closing waits for queued bytes and the go-away to leave
 _LAST_WORDS = 0.25  # seconds in which the reader may still find the go-away of a peer that cut us off
-_EVENTS = 256  # events of one record after which others get a turn before the next
 
 
 class _Scratch(threading.local):
@@ -294,13 +293,15 @@ class Session:
         self._corked = True
         try:
             for plaintext in plaintexts:
-                events: list[Event] = []
-                try:
-                    machine.receive_data(plaintext, now, events)
-                finally:  # what came before a fault counts
-                    self._dispatch(events)
-                if len(events) > _EVENTS:
-                    await anyio.lowlevel.checkpoint()
+                rest = plaintext
+                while rest:
+                    events: list[Event] = []
+                    try:
+                        rest = machine.receive_data(rest, now, events)
+                    finally:  # what came before a fault counts
+                        self._dispatch(events)
+                    if rest:
+                        await anyio.lowlevel.checkpoint()
             del plaintexts
             await anyio.lowlevel.checkpoint()
         finally:

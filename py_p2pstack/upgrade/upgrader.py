@@ -181,6 +181,10 @@ class UpgradingListener:
                     raw = await self._raw.accept()
                 except anyio.ClosedResourceError:
                     return  # connections made are waited for here
+                except OSError as fault:  # they, and other listeners, have nothing to do with that
+                    logger.error("%s accepts no more connections: %s", self.address, fault)
+                    self.close()
+                    return
                 self._admit(raw, gate, tasks)
 
     def _admit(self, raw: RawConnection, gate: InboundGate[A], tasks: TaskGroup) -> None:

@@ -207,7 +207,8 @@ def _yamux(data: bytes, rng: random.Random) -> None:
     now = 0.0
     for piece in pieces(data, rng):
         events: list[Event] = []
-        machine.receive_data(piece, now, events)
+        while piece:
+            piece = machine.receive_data(piece, now, events)
         now += rng.choice((0.0, 0.001, 1.0))
         for stream in list(machine.streams.values()):
             if stream.unread and rng.random() < 0.5:

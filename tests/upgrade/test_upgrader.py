@@ -501,6 +501,15 @@ class RawBell:
         self._send.close()
 
 
+class BrokenBell(RawBell):
+    """One that breaks after its first connection."""
+
+    async def accept(self) -> RawConnection:
+        if self.accepts:
+            raise OSError("the listener broke")
+        return await super().accept()
+
+
 class BellTransport:
     """A raw transport around one `RawBell`."""
 
@@ -748,3 +757,15 @@ async def test_a_closed_listener_accepts_no_more_and_ends_with_its_connections()
         await anyio.wait_all_tasks_blocked()
         other.close()  # and serve returns
     idle._receive.close()
+
+
+async def test_a_listener_that_breaks_leaves_its_connections_alone() -> None:
+    gate = Gate()
+    bell = BrokenBell()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(UpgradingListener(bell, upgrader(BOB), "bell").serve, gate)
+        await outbound(upgrader(ALICE), bell.ring())
+        await wait_until(lambda: len(gate.served) == 1)
+        assert not gate.served[0].closed
+        tasks.cancel_scope.cancel()
+    bell._receive.close()

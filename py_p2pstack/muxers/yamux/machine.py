@@ -28,6 +28,7 @@ from py_p2pstack.muxers.yamux.stream_state import StreamState
 _SYN, _ACK, _FIN, _RST = int(Flag.SYN), int(Flag.ACK), int(Flag.FIN), int(Flag.RST)
 _DATA, _WINDOW, _PING, _GO_AWAY = (int(kind) for kind in FrameType)
 _MAX_U32 = 2**32 - 1
+_FRAMES = 256  # taken in at a time
 _MIN_PIECE = 1024  # rather a new record than a data frame with less room than this
 
 
@@ -296,23 +297,29 @@ class YamuxMachine:
 
     # --- receiving --------------------------------------------------------------------------------
 
-    def receive_data(self, plaintext: bytes, now: float, events: list[Event]) -> None:
+    def receive_data(self, plaintext: bytes, now: float, events: list[Event]) -> bytes:
         """Take in opened bytes; what happened is appended to `events`.
 
-        Raises RemoteProtocolError, with the go-away code to send; the machine is dead from then on.
+        Returns what is left behind a few hundred frames, to be handed in again when others had their turn: one record
+        holds thousands of the smallest. Raises RemoteProtocolError, with the go-away code to send; the machine is dead
+        from then on.
         """
         self._heard_at = now
         if self._head:
             plaintext = self._head + plaintext
             self._head = b""
         position, end = 0, len(plaintext)
+        frames = 0
         while position < end:
             if self._body_left:
                 position = self._take_body(plaintext, position, end, now, events)
                 continue
             if end - position < HEADER_SIZE:
                 self._head = plaintext[position:]
-                return
+                break
+            frames += 1
+            if frames > _FRAMES:
+                return plaintext[position:]
             version, kind, flags, stream_id, length = unpack_from(plaintext, position)
             position += HEADER_SIZE
             if version != VERSION or kind > _GO_AWAY:
@@ -324,6 +331,7 @@ class YamuxMachine:
             else:
                 self.went_away = length
                 events.append(WentAway(length))
+        return b""
 
     def _take_stream_frame(
         self, kind: int, flags: int, stream_id: int, length: int, now: float, events: list[Event]

@@ -14,7 +14,7 @@ from py_p2pstack.errors import (
 )
 from py_p2pstack.muxers.yamux import YamuxConfig, YamuxMachine
 from py_p2pstack.muxers.yamux.codec import GoAway
-from py_p2pstack.muxers.yamux.machine import Ponged, StreamEnded, StreamOpened, StreamReadable, WentAway
+from py_p2pstack.muxers.yamux.machine import Event, Ponged, StreamEnded, StreamOpened, StreamReadable, WentAway
 from tests.muxers.yamux.wire import (
     ACK,
     DATA,
@@ -519,3 +519,16 @@ def test_a_foreign_version_or_type_breaks_the_rules(header: bytes) -> None:
 def test_stream_0_is_no_stream(kind: int) -> None:
     with pytest.raises(RemoteProtocolError):
         feed(server(), frame(kind, 0, 0, 0))
+
+
+def test_a_record_of_thousands_of_frames_is_taken_in_parts() -> None:
+    bob = server()
+    rest = b"".join(frame(WINDOW, SYN, 1 + 2 * index, 0) for index in range(1000)) + frame(DATA, 0, 1, body=b"last")
+    parts = []
+    while rest:
+        events: list[Event] = []
+        rest = bob.receive_data(rest, 0.0, events)
+        parts.append(len(events))
+    assert sum(parts) == 1001
+    assert max(parts) <= 256
+    assert bob.read(bob.streams[1], 100) == b"last"

@@ -103,7 +103,8 @@ class Conversation(RuleBasedStateMachine):
         one, other = self.sides[side], self.sides[1 - side]
         piece, one.wire = bytes(one.wire[:count]), one.wire[count:]
         events: list[Event] = []
-        other.machine.receive_data(piece, self.now, events)
+        while piece:
+            piece = other.machine.receive_data(piece, self.now, events)
         for event in events:
             if isinstance(event, StreamOpened):
                 other.known[event.stream.id] = event.stream

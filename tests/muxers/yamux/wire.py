@@ -67,7 +67,8 @@ def sent(machine: YamuxMachine, room: int = RECORD) -> bytes:
 def feed(machine: YamuxMachine, data: bytes, now: float = 0.0) -> list[Event]:
     """Let the machine receive `data`."""
     events: list[Event] = []
-    machine.receive_data(data, now, events)
+    while data:
+        data = machine.receive_data(data, now, events)
     return events
 
 
