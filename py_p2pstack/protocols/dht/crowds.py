@@ -18,7 +18,7 @@ from anyio.lowlevel import checkpoint
 from py_p2pstack.errors import P2PError
 from py_p2pstack.identity import PeerId
 from py_p2pstack.kademlia import LookupResult, NetworkSize, PeerState, Region, crowding, honest_region, random_preimage
-from py_p2pstack.protocols.dht.codec import Message
+from py_p2pstack.protocols.dht.codec import Message, MessageType
 from py_p2pstack.protocols.dht.events import PeerResponse, QueryError, SendingQuery
 from py_p2pstack.protocols.dht.local_node import LocalNode
 from py_p2pstack.protocols.dht.operations import Operation
@@ -80,21 +80,22 @@ class Crowds:
     async def cover(
         self,
         operation: Operation,
-        request: Message | None,
+        request: Message,
         result: LookupResult[PeerId],
         region: Region,
         *,
         take: Take | None,
         stop: Callable[[], bool] | None,
     ) -> LookupResult[PeerId]:
-        """Explore a region and send `request` to whoever the lookup has not met there; None: just find them.
+        """Explore a region and send `request` to whoever the lookup did not find there.
 
-        Returns the result with them among its peers. The crowd stays in it: who of it is hostile, nobody can tell.
+        A FIND_NODE is not sent: it was what they were found by. Returns the result with them among its peers. The crowd
+        stays in it: who of it is hostile, nobody can tell.
         """
         logger.info("the key %064x is crowded: its region is asked too", result.target)
         known = set(result.peers)
         fresh = [peer for peer in await self.explore(region) if peer not in known]
-        if request is not None:
+        if request.type is not MessageType.FIND_NODE:
             fresh = await self._ask_all(operation, request, fresh, take, stop)
         fresh += result.peers
         fresh.sort(key=lambda peer: self._node.key_of(peer) ^ result.target)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from random import Random
 
 import anyio
 
 from py_p2pstack.errors import LookupFailure, OperationTimeout
 from py_p2pstack.events import EventBus
 from py_p2pstack.identity import PeerId
-from py_p2pstack.kademlia import Lookup, LookupResult, NetworkSize, NetworkSizeEstimator
+from py_p2pstack.kademlia import DisjointLookup, Lookup, LookupResult, NetworkSize, NetworkSizeEstimator
 from py_p2pstack.protocols.dht.codec import Message, MessageType
+from py_p2pstack.protocols.dht.crowds import Crowds
 from py_p2pstack.protocols.dht.events import FinalPeer, OnEvent, QueryError, listeners
 from py_p2pstack.protocols.dht.local_node import LocalNode
 from py_p2pstack.protocols.dht.operations import Operation
@@ -21,14 +23,15 @@ from py_p2pstack.protocols.dht.queries import Query, Take
 class Lookups:
     """Runs lookups of whatever kind for one node."""
 
-    def __init__(self, node: LocalNode, gather: Callable[[], Awaitable[None]]) -> None:
-        """`gather` fills an empty table."""
+    def __init__(self, node: LocalNode, gather: Callable[[], Awaitable[None]], rng: Random) -> None:
+        """`gather` fills an empty table; `rng` picks keys in crowded regions."""
         self.watchers = EventBus()
         """Where those listen who hear of every operation."""
         self._node = node
         self._gather = gather
         self._query_ids = itertools.count(1)
         self._sizes = NetworkSizeEstimator(node.config.lookup.k)
+        self._crowds = Crowds(node, self.nearest, rng)
 
     def begin(self, key: bytes, on_event: OnEvent | None) -> Operation:
         """A new operation on `key`, told to whoever listens here and now."""
@@ -43,11 +46,14 @@ class Lookups:
         take: Take | None = None,
         stop: Callable[[], bool] | None = None,
         begun: Callable[[Query], None] | None = None,
+        whole_region: bool = False,
     ) -> tuple[Query, LookupResult[PeerId]]:
         """Go towards `operation.key` by sending `request` to ever nearer peers, within the time.
 
         An empty table is filled first. `take` is given each peer and its whole answer before the lookup goes on, and
         `stop` is asked after each whether it is enough. `begun` is given the query before it runs.
+        `whole_region` sends the request to the peers of the key's wider region too, if the key is crowded; then there
+        are more than k in the result.
         Raises LookupFailure (nobody to ask), OperationTimeout.
         """
         seconds = self._node.config.lookup_timeout if timeout is None else timeout
@@ -60,7 +66,10 @@ class Lookups:
             result = await query.run()
             self._mark_useful(query)
             if result.completed:
+                region = self._crowds.region(result, self.network_size()) if whole_region else None
                 self._take_in(result)
+                if region is not None:
+                    result = await self._crowds.cover(operation, request, result, region, take=take, stop=stop)
             return query, result
         raise OperationTimeout(f"the lookup did not end within {seconds:g} s")
 
@@ -83,8 +92,18 @@ class Lookups:
             reason = "the routing table is empty: connect to a peer that serves the DHT"
             operation.tell(QueryError, peer=None, reason=reason)
             raise LookupFailure(reason)
-        lookup = Lookup(operation.target, seeds, node.key_of, config=config.lookup, exclude=node.local_peer, stop=stop)
+        lookup = self._lookup(operation.target, seeds, stop)
         return Query(operation, request, seeds, lookup, node, take=take, max_per_group=config.max_peers_per_ip_group)
+
+    def _lookup(
+        self, target: int, seeds: Sequence[PeerId], stop: Callable[[], bool] | None
+    ) -> Lookup[PeerId] | DisjointLookup[PeerId]:
+        node, config, paths = self._node, self._node.config.lookup, self._node.config.security.disjoint_paths
+        if paths == 1:
+            return Lookup(target, seeds, node.key_of, config=config, exclude=node.local_peer, stop=stop)
+        return DisjointLookup(
+            target, seeds, node.key_of, paths=paths, config=config, exclude=node.local_peer, stop=stop
+        )
 
     def network_size(self) -> NetworkSize | None:
         """How many peers there are, told from the lookups of the last hours; None before there were a few."""

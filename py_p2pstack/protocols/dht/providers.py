@@ -112,7 +112,9 @@ class Providers:
             if self._config.optimistic is not None and size is not None:
                 await self._announce_early(announcement, self._config.optimistic, size)
             else:
-                _, found = await self._lookups.run(operation, _find_node(operation), timeout=math.inf)
+                _, found = await self._lookups.run(
+                    operation, _find_node(operation), timeout=math.inf, whole_region=True
+                )
                 for peer in found.peers:
                     operation.tell_of(FinalPeer, peer)
                 announcement.tell(found.peers)
@@ -191,7 +193,9 @@ class Providers:
                 self._take(operation, peer, [each.info for each in answer.provider_peers], selection)
 
             try:
-                await self._lookups.run(operation, request, timeout=timeout, take=take, stop=lambda: selection.full)
+                await self._lookups.run(
+                    operation, request, timeout=timeout, take=take, stop=lambda: selection.full, whole_region=True
+                )
             except LookupFailure:
                 if not selection:
                     raise

@@ -17,7 +17,7 @@ from anyio.lowlevel import checkpoint
 from py_p2pstack.addresses import Multiaddr, PeerInfo, ip_group, is_public
 from py_p2pstack.errors import P2PError, ResourceLimitExceeded
 from py_p2pstack.identity import PeerId
-from py_p2pstack.kademlia import Lookup, LookupResult, crowded_out
+from py_p2pstack.kademlia import DisjointLookup, Lookup, LookupResult, crowded_out
 from py_p2pstack.protocols.dht.codec import Message
 from py_p2pstack.protocols.dht.events import (
     AddingPeer,
@@ -75,7 +75,7 @@ class Query:
         operation: Operation,
         request: Message,
         seeds: Sequence[PeerId],
-        lookup: Lookup[PeerId],
+        lookup: Lookup[PeerId] | DisjointLookup[PeerId],
         network: Network,
         *,
         take: Take | None = None,

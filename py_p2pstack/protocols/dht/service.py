@@ -81,7 +81,7 @@ class Dht:
         self._rng = rng or Random()  # noqa: S311 - spreads refreshes, protects nothing
         self._datastore = MemoryDatastore() if datastore is None else datastore
         self._wall_clock = wall_clock
-        self._lookups = Lookups(self._node, self._gather)
+        self._lookups = Lookups(self._node, self._gather, self._rng)
         self._handlers = Handlers(host.id, self.routing_table, self._node, k=config.lookup.k)
         self._rules = config.rules
 

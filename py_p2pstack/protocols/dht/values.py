@@ -46,7 +46,7 @@ class PutResult:
     replicas: tuple[PeerId, ...]
     """Who confirmed that it keeps the value, nearest to the key first. We are not among them."""
     asked: tuple[PeerId, ...]
-    """Who was asked to: the k nearest."""
+    """Who was asked to: the k nearest, and the wider region if the key is crowded."""
     refused: Mapping[PeerId, str]
     """Who does not keep it, and why."""
 
@@ -84,7 +84,7 @@ class Values:
         await self._keep(key, value)
         end = anyio.current_time() + (self._config.lookup_timeout if timeout is None else timeout)
         request = Message(type=MessageType.FIND_NODE, key=key)
-        _, found = await self._lookups.run(operation, request, timeout=timeout)
+        _, found = await self._lookups.run(operation, request, timeout=timeout, whole_region=True)
         for peer in found.peers:
             operation.tell_of(FinalPeer, peer)
         result = await self.spread(operation, value, found.peers, timeout=end - anyio.current_time())
@@ -236,7 +236,7 @@ class Values:
 
         request = Message(type=MessageType.GET_VALUE, key=key)
         _, result = await self._lookups.run(
-            operation, request, timeout=timeout, take=take, stop=lambda: 0 < quorum < tally.answers
+            operation, request, timeout=timeout, take=take, stop=lambda: 0 < quorum < tally.answers, whole_region=True
         )
         return result, lacking
 
