@@ -62,6 +62,7 @@ class FileLock:
             create_private(lock)
             self._connection = connect(lock, timeout=0.0)
             try:
+                self._connection.execute("PRAGMA journal_mode = MEMORY")  # no second file
                 self._connection.execute("BEGIN EXCLUSIVE")
             except sqlite3.Error:
                 self._connection.close()

@@ -422,6 +422,7 @@ def test_a_killed_process_leaves_neither_lock_nor_loss(path: Path) -> None:
     )
     ended = subprocess.run([sys.executable, "-c", program, str(path)], check=False)
     assert ended.returncode != 0
+    assert names(path) - {"store.db-wal", "store.db-shm"} == {"store.db", "store.db.lock"}
 
     async def look() -> bytes | None:
         async with SqliteDatastore(path) as datastore:

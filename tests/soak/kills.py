@@ -1,0 +1,235 @@
+"""kill -9 at random moments: nothing that was acknowledged is lost, and no file is damaged.
+
+In every other round the victim is killed while it opens its file, so that what the last kill left is met again in a
+recovery that is cut off too.
+"""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import anyio
+
+from py_p2pstack import Host, PeerInfo
+from py_p2pstack.errors import P2PError
+from py_p2pstack.protocols.dht import Dht, DhtConfig
+from py_p2pstack.storage import SqliteDatastore
+from tests.soak.victim import WRITERS, value_of
+
+_CHECK_EVERY = 5  # rounds of a store: the check itself ends the recovery that would be cut off
+_PUTTERS = 8
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of the kills."""
+
+    kills: int = 0
+    in_recovery: int = 0
+    acknowledged: int = 0
+    checked: int = 0
+    """How often an acknowledged value was looked for."""
+    lost: list[str] = field(default_factory=list)
+    damaged: int = 0
+    """Files put aside."""
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing was lost."""
+        return not self.lost and not self.damaged
+
+    def __str__(self) -> str:
+        return (
+            f"{self.kills} kills ({self.in_recovery} in recovery), {self.acknowledged} acknowledged, "
+            f"{self.checked} looked for, {len(self.lost)} lost, {self.damaged} files damaged"
+        )
+
+
+class Victim:
+    """A process to be killed."""
+
+    def __init__(self, kind: str, path: Path, first: int, backend: str) -> None:
+        command = [sys.executable, "-m", "tests.soak.victim", kind, str(path), str(first), backend]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        assert self._process.stdout is not None
+        self._output = self._process.stdout
+
+    def line(self) -> str:
+        """The next line; empty at the end."""
+        return self._output.readline().decode()
+
+    def strike(self) -> None:
+        """Kill it, and look after it later."""
+        self._process.kill()
+
+    def kill(self) -> list[str]:
+        """Kill it, and return the whole lines it still said."""
+        self._process.kill()
+        rest = self._output.read().decode()
+        self._process.wait()
+        self._output.close()
+        return [line for line in rest.splitlines(keepends=True) if line.endswith("\n")]
+
+
+def _expect(victim: Victim, word: str) -> str:
+    line = victim.line()
+    if not line.startswith(word):
+        victim.kill()
+        raise AssertionError(f"the victim said {line!r}, not {word!r}")
+    return line.removeprefix(word).strip()
+
+
+def _damaged(path: Path) -> int:
+    return len(list(path.parent.glob("*.corrupt-*")))
+
+
+# --- the raw store --------------------------------------------------------------------------------
+
+
+def kill_store(
+    directory: Path, kills: int, seed: int, backend: str, progress: Callable[[int], None] = lambda _: None
+) -> Outcome:
+    """Kill a process that writes into a SqliteDatastore, again and again, over one file."""
+    rng, outcome = random.Random(seed), Outcome()
+    path = directory / "store.db"
+    kept: dict[tuple[int, int], int] = {}
+    for number in range(1, kills + 1):
+        victim = Victim("store", path, number * 1_000_000, backend)
+        _expect(victim, "opening")
+        if number % 2:
+            time.sleep(rng.uniform(0, 0.01))
+            said = victim.kill()
+            outcome.in_recovery += not any(line.startswith("open\n") for line in said)
+        else:
+            _expect(victim, "open")
+            said = [victim.line() for _ in range(rng.randrange(1, 400))]
+            time.sleep(rng.uniform(0, 0.003))
+            said += victim.kill()
+        outcome.kills += 1
+        for line in said:
+            if line.startswith("kept "):
+                writer, slot, version = map(int, line.split()[1:])
+                kept[writer, slot] = version
+                outcome.acknowledged += 1
+        if number % _CHECK_EVERY == 0 or number == kills:
+            anyio.run(_check_store, path, kept, outcome, backend=backend)
+            progress(number)
+    outcome.damaged = _damaged(path)
+    return outcome
+
+
+async def _check_store(path: Path, kept: dict[tuple[int, int], int], outcome: Outcome) -> None:
+    async with SqliteDatastore(path) as datastore:
+        for (writer, slot), version in kept.items():
+            left = await datastore.get(b"left/%d/%d" % (writer, slot))
+            right = await datastore.get(b"right/%d/%d" % (writer, slot))
+            outcome.checked += 1
+            found = int(left.split()[0]) if left else -1
+            if left != right or found < version or left != value_of(writer, slot, found):
+                outcome.lost.append(f"{writer}/{slot}: version {version} was acknowledged, found {found}")
+        # Each life leaves one piece of rubbish a writer: a write is whole, or it did not happen.
+        rubbish = await datastore.scan(b"rubbish/", limit=100_000)
+        if len(rubbish) > WRITERS * (outcome.kills + 1):
+            outcome.lost.append(f"{len(rubbish)} pieces of rubbish: writes were torn")
+
+
+# --- a node of the DHT ----------------------------------------------------------------------------
+
+
+def kill_node(
+    directory: Path, kills: int, seed: int, backend: str, progress: Callable[[int], None] = lambda _: None
+) -> Outcome:
+    """Kill a DHT server that a client puts values to, and ask it for them after its restart."""
+    rng, outcome = random.Random(seed), Outcome()
+    path = directory / "node.db"
+    kept: dict[str, int] = {}
+    fresh: list[str] = []  # acknowledged since the last check
+    number = 0
+    while outcome.kills < kills:
+        number += 1
+        victim = Victim("node", path, 0, backend)
+        _expect(victim, "opening")
+        if number % 2:
+            time.sleep(rng.uniform(0, 0.04))
+            said = victim.kill()
+            outcome.in_recovery += not any(line.startswith("open ") for line in said)
+            outcome.kills += 1
+            continue
+        address = _expect(victim, "open")
+        old = rng.sample(sorted(kept), min(len(kept), 50))
+        whole = outcome.kills + 1 >= kills
+        client = _Client(victim, address, number * 1_000_000, kept)
+        try:
+            anyio.run(
+                client.run, sorted(kept) if whole else [*fresh, *old], rng.randrange(1, 150), outcome, backend=backend
+            )
+        finally:
+            victim.kill()
+        outcome.kills += 1
+        fresh = client.fresh
+        progress(outcome.kills)
+    victim = Victim("node", path, 0, backend)
+    _expect(victim, "opening")
+    try:
+        client = _Client(victim, _expect(victim, "open"), 0, kept)
+        anyio.run(client.run, sorted(kept), 0, outcome, backend=backend)
+    finally:
+        victim.kill()
+    outcome.damaged = _damaged(path)
+    return outcome
+
+
+class _Client:
+    """A real client of the victim, for one of its lives."""
+
+    def __init__(self, victim: Victim, address: str, first: int, kept: dict[str, int]) -> None:
+        self._victim = victim
+        self._address = address
+        self._version = first
+        self._kept = kept
+        self.fresh: list[str] = []
+        """Keys acknowledged in this life."""
+
+    async def run(self, keys: list[str], puts: int, outcome: Outcome) -> None:
+        """Look for what was acknowledged; then put until the victim, killed after some acknowledgements, is gone."""
+        config = DhtConfig(mode="client", auto_refresh=False)
+        async with Host() as host, Dht(host, config) as dht:
+            server = PeerInfo.parse(self._address)
+            await host.connect(server)
+            while not len(dht.routing_table):
+                await anyio.sleep(0.001)
+            for key in keys:
+                outcome.checked += 1
+                try:
+                    found = int((await dht.get_value(key)).split()[0])
+                except P2PError as fault:
+                    outcome.lost.append(f"{key}: version {self._kept[key]} was acknowledged; {fault!r}")
+                    continue
+                if found < self._kept[key]:
+                    outcome.lost.append(f"{key}: version {self._kept[key]} was acknowledged, found {found}")
+            if puts:
+                async with anyio.create_task_group() as tasks:
+                    for putter in range(_PUTTERS):
+                        tasks.start_soon(self._put, dht, putter, puts, outcome)
+
+    async def _put(self, dht: Dht, putter: int, puts: int, outcome: Outcome) -> None:
+        while True:
+            self._version += 1
+            version = self._version
+            key = f"/v/hot{putter}" if version % 2 else f"/v/{version}"
+            value = value_of(0, 0, version)
+            try:
+                await dht.put_value(key, value, timeout=5)
+            except P2PError:
+                return  # the victim is gone
+            self._kept[key] = version
+            self.fresh.append(key)
+            outcome.acknowledged += 1
+            if len(self.fresh) == puts:
+                self._victim.strike()

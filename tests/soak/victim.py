@@ -1,0 +1,80 @@
+"""A process that stores things and says so, until it is killed: `python -m tests.soak.victim store|node PATH FIRST BACKEND`.
+
+Lines on its output: `opening`; `open` (a node: `open <address>`); a store: `kept <writer> <slot> <version>` after each
+write that returned. Versions begin with FIRST.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import anyio
+
+from py_p2pstack.storage import SqliteDatastore
+
+WRITERS = 8
+SLOTS = 50  # keys a writer writes in turn
+SEED = b"\x07" * 32  # of the node's identity
+
+
+def value_of(writer: int, slot: int, version: int) -> bytes:
+    """What a version of a key holds; some are large enough to fill the log quickly."""
+    size = 20_000 if version % 50 == 0 else version % 700
+    return b"%d " % version + b"%d/%d " % (writer, slot) * (size // 4)
+
+
+def say(line: str) -> None:
+    """One line, whole, at once."""
+    os.write(1, f"{line}\n".encode())
+
+
+async def store(path: str, first: int) -> None:
+    """Write from many tasks, durably most of the time, two keys at a time, with rubbish that comes and goes."""
+
+    async def write(writer: int) -> None:
+        version = first
+        while True:
+            slot = version % SLOTS
+            value = value_of(writer, slot, version)
+            place = b"%d/%d" % (writer, slot)
+            await datastore.write(
+                [
+                    (b"left/" + place, value),
+                    (b"rubbish/%d/%d" % (writer, version), b"x" * 100),
+                    (b"rubbish/%d/%d" % (writer, version - 1), None),
+                    (b"right/" + place, value),
+                ],
+                durable=version % 5 != 0,
+            )
+            say(f"kept {writer} {slot} {version}")
+            version += 1
+
+    say("opening")
+    async with SqliteDatastore(path) as datastore, anyio.create_task_group() as tasks:
+        say("open")
+        for writer in range(WRITERS):
+            tasks.start_soon(write, writer)
+
+
+async def node(path: str) -> None:
+    """Serve the DHT on loopback."""
+    from py_p2pstack import Host, PrivateKey
+    from py_p2pstack.protocols.dht import Dht, DhtConfig
+
+    say("opening")
+    async with (
+        SqliteDatastore(path) as datastore,
+        Host(identity=PrivateKey.from_seed(SEED), listen=["/ip4/127.0.0.1/tcp/0"]) as host,
+        Dht(host, DhtConfig(auto_refresh=False), datastore=datastore),
+    ):
+        say(f"open {host.addrs[0].with_peer(host.id)}")
+        await anyio.sleep_forever()
+
+
+if __name__ == "__main__":
+    kind, place, start, engine = sys.argv[1:]
+    if kind == "store":
+        anyio.run(store, place, int(start), backend=engine)
+    else:
+        anyio.run(node, place, backend=engine)
