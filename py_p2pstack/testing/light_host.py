@@ -187,6 +187,14 @@ class LightSwarm:
         """Every connection to `peer`, oldest first."""
         return list(self._connections.get(peer, ()))
 
+    def listen_addresses(self) -> list[Multiaddr]:
+        """Where others can dial us."""
+        return self._host.addrs
+
+    def interface_listen_addresses(self) -> list[Multiaddr]:
+        """The same."""
+        return self._host.addrs
+
     def trim(self) -> None:
         """Close what the connection manager values least, if there are too many."""
         for surplus in self._host.conn_manager.connections_to_trim(anyio.current_time()):
@@ -302,7 +310,7 @@ class LightHost:
         self.address = address
         self.place = (rng.random(), rng.random())
         """Where on the map it lies."""
-        self.peerstore = MemoryPeerstore(clock=anyio.current_time)
+        self.peerstore = MemoryPeerstore(clock=network.clock)
         self.events = EventBus()
         self.conn_manager = ConnectionManager()
         self.handlers: dict[ProtocolId, StreamHandler] = {}

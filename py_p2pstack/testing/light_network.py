@@ -18,6 +18,7 @@ import anyio
 
 from py_p2pstack.addresses import Multiaddr
 from py_p2pstack.lifetime import OwnTasks
+from py_p2pstack.testing import virtual_time
 
 if TYPE_CHECKING:
     from py_p2pstack.testing.light_host import LightHost
@@ -76,6 +77,7 @@ class LightNetwork:
         return f"<LightNetwork {len(self.hosts)} hosts, {flight} under way>"
 
     async def __aenter__(self) -> Self:
+        self.clock = virtual_time.clock()
         self._own = OwnTasks()
         tasks = await self._own.__aenter__()
         tasks.start_soon(self._deliver)
@@ -139,7 +141,7 @@ class LightNetwork:
 
     def post(self, delay: float, function: Callable[..., None], *arguments: Any) -> None:
         """Call `function(*arguments)` when `delay` seconds have passed. It must neither block nor raise."""
-        self.post_at(anyio.current_time() + delay, function, *arguments)
+        self.post_at(self.clock() + delay, function, *arguments)
 
     def post_at(self, due: float, function: Callable[..., None], *arguments: Any) -> None:
         """The same for a point in time."""
@@ -156,7 +158,7 @@ class LightNetwork:
     async def _deliver(self) -> None:
         ticks = self._ticks
         while True:
-            now = anyio.current_time()
+            now = self.clock()
             while ticks and ticks[0] * RESOLUTION <= now + 1e-9:
                 calls = self._calendar.pop(heapq.heappop(ticks))
                 self.delivered += len(calls)

@@ -103,7 +103,7 @@ class LightStream:
             # The end of a stream is never lost: it would only keep a task that waits at the other end.
             lossless = not isinstance(argument, bytes)
             delay = self._latency if lossless else network.draw_delay(self._latency)
-            due = max(anyio.current_time() + delay, self._last_due)
+            due = max(network.clock() + delay, self._last_due)
             if due < float("inf"):
                 self._last_due = due
                 network.post_at(due, call, argument)  # type: ignore[arg-type]

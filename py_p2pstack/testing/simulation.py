@@ -94,7 +94,7 @@ class Simulation(Generic[N]):
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self.network)
+            await self._enter_network(stack)
             self._tasks = await stack.enter_async_context(anyio.create_task_group())
             self._start = anyio.current_time()
             await self.join(self._first)
@@ -106,6 +106,9 @@ class Simulation(Generic[N]):
     ) -> bool | None:
         self._tasks.cancel_scope.cancel()
         return await self._stack.__aexit__(exc_type, exc, traceback)
+
+    async def _enter_network(self, stack: AsyncExitStack) -> None:
+        await stack.enter_async_context(self.network)
 
     # --- the log ----------------------------------------------------------------------------------
 
@@ -147,7 +150,7 @@ class Simulation(Generic[N]):
     async def crash(self, name: str) -> None:
         """Pull a node's plug for good: it says no goodbye, and its peers see silence."""
         member = self._members[name]
-        self.network.cut(name)
+        self._cut(name)
         self.log(name, "crashed")
         member.scope.cancel()
         await member.ended.wait()
@@ -175,13 +178,19 @@ class Simulation(Generic[N]):
     def partition(self, *groups: Iterable[str]) -> None:
         """Let nodes reach only those of their own group."""
         parts = [list(group) for group in groups]
-        self.network.partition(parts)
+        self._part(parts)
         self.log("network", f"partitioned into {len(parts)}")
 
     def heal(self) -> None:
         """End the partition; the crashed stay dead."""
-        self.network.partition(())
+        self._part([])
         self.log("network", "healed")
+
+    def _cut(self, name: str) -> None:
+        self.network.cut(name)
+
+    def _part(self, groups: list[list[str]]) -> None:
+        self.network.partition(groups)
 
     def _specify(self, index: int) -> NodeSpec:
         name = f"n{index:04}"

@@ -49,6 +49,16 @@ def run(function: Callable[[*Args], Awaitable[T]], *args: *Args, backend: str = 
         return anyio.run(watch.main, function, args, backend=backend, backend_options=options)
 
 
+def clock() -> Callable[[], float]:
+    """The clock of the running event loop, without the lookup that each `anyio.current_time()` costs (1 µs)."""
+    try:
+        return asyncio.get_running_loop().time
+    except RuntimeError:
+        import trio
+
+        return trio.lowlevel.current_clock().current_time
+
+
 class _Watch:
     """Turns the first deadlock into a cancellation of everything and then an error; a second one is fatal."""
 
