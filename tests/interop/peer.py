@@ -18,7 +18,7 @@ PEERS = Path(__file__).parent / "peers"
 RIVALS = Path(__file__).parents[2] / "benchmarks" / "peers"  # that speak another wire: only ever measured
 OTHERS = ("go", "rust", "js", "py")
 MISSING_TOOLCHAIN = 3
-CALL_TIMEOUT = 90.0
+CALL_TIMEOUT = 75.0
 
 
 class PeerMissing(Exception):
@@ -67,6 +67,7 @@ class Peer:
         )
         self._ids = itertools.count(1)
         self._pending: dict[int, Future[dict[str, Any]]] = {}
+        self._over = False
         self._errors: list[str] = []
         self._threads = [threading.Thread(target=self._drain_errors, daemon=True)]
         self._threads[0].start()
@@ -106,6 +107,8 @@ class Peer:
 
     def start(self, command: str, **arguments: Any) -> Future[dict[str, Any]]:
         """Send a command; the result arrives in the future."""
+        if self._over:
+            raise self._ended()
         number = next(self._ids)
         future: Future[dict[str, Any]] = Future()
         self._pending[number] = future
@@ -132,8 +135,12 @@ class Peer:
                 future.set_result(reply.get("result") or {})
             else:
                 future.set_exception(CommandFailed(f"{self.language}: {reply['error']}"))
+        self._over = True
         for future in list(self._pending.values()):
-            future.set_exception(CommandFailed(f"{self.language} ended: {''.join(self._errors)[-1500:]}"))
+            future.set_exception(self._ended())
+
+    def _ended(self) -> CommandFailed:
+        return CommandFailed(f"{self.language} ended: {''.join(self._errors)[-1500:]}")
 
     def _drain_errors(self) -> None:
         assert self._process.stderr is not None

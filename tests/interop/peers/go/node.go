@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/rand"
 	"fmt"
+	"os"
 
 	"github.com/libp2p/go-libp2p"
 	dht "github.com/libp2p/go-libp2p-kad-dht"
@@ -12,6 +13,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/pnet"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
@@ -39,6 +41,15 @@ func newKey(keyType string) (crypto.PrivKey, error) {
 	return key, err
 }
 
+func readPSK(path string) (pnet.PSK, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return pnet.DecodeV1PSK(file)
+}
+
 // newNode builds a host that talks TCP only, limits nothing and offers no service beside the test protocols.
 func newNode(opts *options) (*node, error) {
 	key, err := newKey(opts.keyType)
@@ -48,6 +59,14 @@ func newNode(opts *options) (*node, error) {
 	secure := libp2p.Security(noise.ID, noise.New)
 	if opts.security == "tls" {
 		secure = libp2p.Security(tls.ID, tls.New)
+	}
+	private := libp2p.Option(func(*libp2p.Config) error { return nil })
+	if opts.psk != "" {
+		psk, err := readPSK(opts.psk)
+		if err != nil {
+			return nil, err
+		}
+		private = libp2p.PrivateNetwork(psk)
 	}
 	listen := libp2p.NoListenAddrs
 	if len(opts.listen) > 0 {
@@ -60,6 +79,7 @@ func newNode(opts *options) (*node, error) {
 		// A dial from the listening port would meet TIME_WAIT when one peer is dialled again and again.
 		libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()),
 		secure,
+		private,
 		libp2p.Muxer(yamux.ID, yamux.DefaultTransport),
 		libp2p.ResourceManager(&network.NullResourceManager{}),
 		libp2p.ConnectionManager(connmgr.NullConnMgr{}),

@@ -22,6 +22,7 @@ type options struct {
 	dht       string
 	dhtPrefix string
 	nodes     int
+	psk       string
 }
 
 func parseOptions(args []string) (*options, error) {
@@ -47,6 +48,7 @@ func parseOptions(args []string) (*options, error) {
 	oneOf(&opts.muxer, "muxer", "yamux", "yamux") // go-libp2p dropped mplex
 	oneOf(&opts.dht, "dht", "off", "off", "server", "client")
 	flags.StringVar(&opts.dhtPrefix, "dht-prefix", "/p2pstack", "prefix of the DHT protocol")
+	flags.StringVar(&opts.psk, "psk", "", "key file of a private network")
 	flags.IntVar(&opts.nodes, "nodes", 1, "how many hosts this process runs")
 	if err := flags.Parse(args); err != nil {
 		return nil, fmt.Errorf("%w: %w", errUsage, err)

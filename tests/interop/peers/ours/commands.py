@@ -14,7 +14,7 @@ from anyio.abc import TaskGroup
 from handlers import AWAIT_RESET, ECHO, RESET, Handlers
 from tap import Tap
 
-from py_p2pstack import Dht, Host, PeerId, PeerInfo, StreamReset
+from py_p2pstack import Dht, Host, PeerId, PeerInfo, PrivateKey, StreamReset
 from py_p2pstack.storage.memory import MemoryDatastore
 
 Result = dict[str, Any]
@@ -24,8 +24,11 @@ Command = Callable[..., Awaitable[Result | None]]
 class Peer:
     """What the commands work on: one node of this process."""
 
-    def __init__(self, host: Host, handlers: Handlers, tasks: TaskGroup, nodes: list[Peer]) -> None:
+    def __init__(
+        self, host: Host, identity: PrivateKey, handlers: Handlers, tasks: TaskGroup, nodes: list[Peer]
+    ) -> None:
         self.host = host
+        self.identity = identity
         self.nodes = nodes
         """All of the process, this one among them."""
         self.handlers = handlers

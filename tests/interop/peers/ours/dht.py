@@ -88,12 +88,12 @@ async def get_at(peer: Peer, peer_id: str, key: str) -> Result:
 
 async def ipns_record(peer: Peer, value: str, sequence: int) -> Result:
     target = base64.b64decode(value, validate=True)
-    _, record = IpnsRecord.create(peer.host.identity, target, sequence, now=time.time(), lifetime=IPNS_LIFETIME)
+    _, record = IpnsRecord.create(peer.identity, target, sequence, now=time.time(), lifetime=IPNS_LIFETIME)
     return {"key": f"/ipns/{peer.host.id}", "value": base64.b64encode(record).decode()}
 
 
 async def public_key(peer: Peer) -> Result:
-    encoded = peer.host.identity.public_key.to_protobuf()
+    encoded = peer.identity.public_key.encode()
     return {"key": f"/pk/{peer.host.id}", "value": base64.b64encode(encoded).decode()}
 
 
