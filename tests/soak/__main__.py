@@ -1,9 +1,10 @@
-"""The long runs: ten thousand connections, ten thousand streams, a siege, and fuzzing until the time is over.
+"""The long runs: ten thousand connections, ten thousand streams, a siege, kills, and fuzzing until the time is over.
 
-    python -m tests.soak [--minutes N] [--seed S] [--connections N] [--streams N] [--siege S] [--backend B]
+    python -m tests.soak [--minutes N] [--seed S] [--connections N] [--streams N] [--siege S] [--kills N] [--backend B]
 
 Prints figures; exits with 1 if something leaked, if honest peers were not served or the event loop stalled under
-attack, or if a reader of foreign bytes let anything but a refusal out.
+attack, if a killed process had lost what it acknowledged, or if a reader of foreign bytes let anything but a refusal
+out.
 """
 
 from __future__ import annotations
@@ -11,16 +12,18 @@ from __future__ import annotations
 import argparse
 import secrets
 import sys
+import tempfile
 import time
 import traceback
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
+from pathlib import Path
 
 import anyio
 
 from tests.simulation import network
-from tests.soak import fuzz, leaks, siege
+from tests.soak import fuzz, kills, leaks, siege
 
 _IDLE_WORKERS = 2 * 64  # handler tasks two hosts keep for their next streams
 _GROWTH = 16 * 1024 * 1024  # bytes the process may have grown by: arenas and caches
@@ -45,6 +48,9 @@ def main() -> int:
             for fault, count in Counter(outcome.failed).most_common(5):
                 print(f"  {count} x {fault}")
             good = good and outcome.good
+    if arguments.kills:
+        for number, (name, kill) in enumerate((("store", kills.kill_store), ("DHT server", kills.kill_node))):
+            good = _kill_run(name, kill, arguments.kills, arguments.seed, backends[number % len(backends)]) and good
     if arguments.hosts:
         _simulate(arguments.hosts, arguments.seed)
     return 0 if _fuzz_run(arguments.seed, 60 * arguments.minutes) and good else 1
@@ -59,6 +65,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--connections", type=int, default=10_000, help="one after the other (default: 10000)")
     parser.add_argument("--streams", type=int, default=10_000, help="sixteen at a time (default: 10000)")
     parser.add_argument("--siege", type=float, default=60.0, help="seconds under attack (default: 60)")
+    parser.add_argument("--kills", type=int, default=1000, help="of a store, and of a DHT server (default: 1000)")
     parser.add_argument("--hosts", type=int, default=200, help="simulated, each with a DHT (default: 200)")
     parser.add_argument("--backend", choices=("asyncio", "trio", "both"), default="both")
     return parser.parse_args()
@@ -73,6 +80,16 @@ def _simulate(hosts: int, seed: int) -> None:
         f"{time.monotonic() - start:.0f} s; log {record.digest[:16]}",
         flush=True,
     )
+
+
+def _kill_run(name: str, kill: Callable[..., kills.Outcome], count: int, seed: int, backend: str) -> bool:
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory() as directory:
+        outcome = kill(Path(directory), count, seed, backend)
+    print(f"kill -9 of a {name} on {backend}, {time.monotonic() - start:.0f} s\n  {outcome}", flush=True)
+    for fault in outcome.lost[:5]:
+        print(f"  {fault}")
+    return outcome.good
 
 
 def _leak_run(

@@ -1,4 +1,6 @@
-"""A process that stores things and says so, until it is killed: `python -m tests.soak.victim store|node PATH FIRST BACKEND`.
+"""A process that stores things and says so, until it is killed.
+
+    python -m tests.soak.victim store|node PATH FIRST BACKEND
 
 Lines on its output: `opening`; `open` (a node: `open <address>`); a store: `kept <writer> <slot> <version>` after each
 write that returned. Versions begin with FIRST.
