@@ -271,7 +271,7 @@ class Messenger:
                 answer = await pipe.answer_to(turn, self._config.max_message_size)
                 line.proved = line.proved or pipe.answers >= PROVED
             self._host.peerstore.record_latency(peer, anyio.current_time() - start)
-            message = codec.decode(answer, max_peers=2 * self._config.lookup.k)
+            message = codec.decode(answer, max_peers=2 * self._config.lookup.k, max_providers=MAX_PROVIDERS)
             if not line.reusable and line.pipe is pipe:
                 line.pipe = None
                 await pipe.stream.aclose()
