@@ -14,6 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import anyio
 from anyio import CancelScope
@@ -24,10 +25,14 @@ from py_p2pstack.core.muxer import ConnectionInfo, MuxedStream
 from py_p2pstack.core.security import RecordLayer
 from py_p2pstack.core.transport import RawConnection
 from py_p2pstack.core.types import Direction
-from py_p2pstack.errors import ConnectionClosed, P2PError, RemoteProtocolError, ResourceLimitExceeded
+from py_p2pstack.errors import ConnectionClosed, P2PError, RemoteProtocolError
+from py_p2pstack.muxers.machine import Event, MuxerMachine, StreamEnded, StreamOpened, StreamReadable
+from py_p2pstack.muxers.mplex.config import MplexConfig
+from py_p2pstack.muxers.mplex.machine import MplexMachine
 from py_p2pstack.muxers.stream import CONNECTION_HIGH, SessionStream
 from py_p2pstack.muxers.yamux.config import YamuxConfig
-from py_p2pstack.muxers.yamux.machine import Event, StreamEnded, StreamOpened, StreamReadable, YamuxMachine
+from py_p2pstack.muxers.yamux.machine import YamuxMachine
+from py_p2pstack.muxers.yamux.stream_state import StreamState
 
 _READ = 256 * 1024  # bytes read at once: what several records need, and little enough for the cache
 _BATCH = 256 * 1024  # bytes sealed between two yields: bounds a ping's wait under bulk
@@ -52,7 +57,7 @@ class Session:
 
     def __init__(
         self,
-        config: YamuxConfig,
+        make_machine: Callable[[Callable[..., StreamState]], MuxerMachine],
         *,
         raw: RawConnection,
         records: RecordLayer,
@@ -60,10 +65,10 @@ class Session:
         early_plaintext: bytes,
         unsent: bytes,
         info: ConnectionInfo,
-        client: bool,
     ) -> None:
+        """`make_machine` is given what makes the stream objects; the rest is `core.muxer.MuxerFactory`'s."""
         self.info = info
-        self.machine = YamuxMachine(config, client=client, new_stream=partial(SessionStream, self))
+        self.machine = make_machine(partial(SessionStream, self))
         self._raw = raw
         self._records = records
         self._partial = unread
@@ -108,7 +113,7 @@ class Session:
     @property
     def rtt(self) -> float | None:
         """The last round trip, in seconds."""
-        return self.machine.round_trips.last
+        return self.machine.rtt
 
     # --- streams ----------------------------------------------------------------------------------
 
@@ -128,9 +133,8 @@ class Session:
     async def _wait_to_open(self) -> None:
         turn = anyio.Event()
         self._openers.append(turn)
-        config = self.machine.config
         try:
-            with anyio.fail_after(config.open_timeout):
+            with anyio.fail_after(self.machine.open_timeout):
                 await turn.wait()
         except BaseException as fault:
             if turn.is_set():
@@ -139,8 +143,7 @@ class Session:
             else:
                 self._openers.remove(turn)
             if isinstance(fault, TimeoutError):
-                limit = config.max_unacknowledged
-                raise ResourceLimitExceeded("unacknowledged streams", limit, limit + 1) from None
+                raise self.machine.no_slot() from None
             raise
         self._granted -= 1
 
@@ -267,6 +270,8 @@ class Session:
                 self.bytes_in += count
                 self._may_inline = True
                 await self._feed(self._open(view[: kept + count]))
+                if machine.full:
+                    await self._wait_for_readers()
             return ConnectionClosed("the peer closed the connection", code=machine.went_away, remote=True)
         except RemoteProtocolError as fault:
             events: list[Event] = []
@@ -279,6 +284,17 @@ class Session:
             return fault
         except OSError as fault:
             return ConnectionClosed(f"the connection broke: {fault}", code=machine.went_away, remote=True)
+
+    async def _wait_for_readers(self) -> None:
+        """Without windows, not reading is the only way to hold a peer back; streams that stay full are reset."""
+        machine = self.machine
+        room = anyio.Event()
+        machine.on_room = room.set
+        with anyio.move_on_after(machine.stall_timeout):
+            await room.wait()
+        for stream in tuple(machine.full):
+            assert isinstance(stream, SessionStream)
+            self.reset(stream, StreamCode.RESOURCE_LIMIT_EXCEEDED)
 
     def _open(self, sealed: memoryview) -> list[bytes]:
         """Open what is whole, keep the rest."""
@@ -466,24 +482,17 @@ def _closed_by(fault: Exception) -> ConnectionClosed:
 def yamux_factory(config: YamuxConfig) -> Callable[..., Session]:
     """A `core.muxer.MuxerFactory` that makes yamux sessions."""
 
-    def make(
-        *,
-        raw: RawConnection,
-        records: RecordLayer,
-        unread: bytes,
-        early_plaintext: bytes,
-        unsent: bytes,
-        info: ConnectionInfo,
-    ) -> Session:
-        return Session(
-            config,
-            raw=raw,
-            records=records,
-            unread=unread,
-            early_plaintext=early_plaintext,
-            unsent=unsent,
-            info=info,
-            client=info.direction is Direction.OUTBOUND,
-        )
+    def make(*, info: ConnectionInfo, **parts: Any) -> Session:
+        client = info.direction is Direction.OUTBOUND
+        return Session(lambda new: YamuxMachine(config, client=client, new_stream=new), info=info, **parts)
+
+    return make
+
+
+def mplex_factory(config: MplexConfig) -> Callable[..., Session]:
+    """A `core.muxer.MuxerFactory` that makes mplex sessions."""
+
+    def make(**parts: Any) -> Session:
+        return Session(lambda new: MplexMachine(config, new_stream=new), **parts)
 
     return make

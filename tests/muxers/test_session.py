@@ -9,7 +9,7 @@ from anyio.lowlevel import checkpoint
 from py_p2pstack.core.types import Direction
 from py_p2pstack.errors import ConnectionClosed, ResourceLimitExceeded, StreamClosed, StreamReset
 from py_p2pstack.muxers.stream import SessionStream
-from py_p2pstack.muxers.yamux import YamuxConfig
+from py_p2pstack.muxers.yamux import YamuxConfig, YamuxMachine
 from py_p2pstack.testing.pairs import raw_pair
 from tests.muxers.sessions import Spy, connected, quiet, read_all, read_exactly, record, session
 from tests.muxers.yamux.wire import DATA, SYN, WINDOW, frame
@@ -474,5 +474,6 @@ async def test_thousands_of_streams_leave_nothing() -> None:
         await quiet()
         assert ended == 1500
         for machine in (pair.alice.machine, pair.bob.machine):
+            assert isinstance(machine, YamuxMachine)
             assert (len(machine.streams), machine.buffered, machine.queued) == (0, 0, 0)
             assert (machine._inbound, machine._unacknowledged, len(machine._closing)) == (0, 0, 0)

@@ -26,8 +26,9 @@ from py_p2pstack.errors import (
 )
 from py_p2pstack.identity import Envelope, KeyType, PeerId, PeerRecord, PrivateKey, PublicKey
 from py_p2pstack.identity.peer_record import DOMAIN, PAYLOAD_TYPE
+from py_p2pstack.muxers.machine import Event
 from py_p2pstack.muxers.yamux.config import YamuxConfig
-from py_p2pstack.muxers.yamux.machine import Event, YamuxMachine
+from py_p2pstack.muxers.yamux.machine import YamuxMachine
 from py_p2pstack.protocols.dht import codec as dht
 from py_p2pstack.protocols.identify import codec
 from py_p2pstack.protocols.identify.codec import IdentifyMessage

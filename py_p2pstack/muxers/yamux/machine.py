@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from copy import copy
-from typing import NamedTuple, TypeAlias
 
 from py_p2pstack.core.error_codes import ConnectionCode, StreamCode
 from py_p2pstack.core.types import Buffer
@@ -20,6 +19,7 @@ from py_p2pstack.errors import (
     StreamClosed,
     StreamReset,
 )
+from py_p2pstack.muxers.machine import Event, Ponged, StreamEnded, StreamOpened, StreamReadable, WentAway
 from py_p2pstack.muxers.yamux.codec import HEADER_SIZE, VERSION, Flag, FrameType, GoAway, pack, unpack_from
 from py_p2pstack.muxers.yamux.config import INITIAL_WINDOW, YamuxConfig
 from py_p2pstack.muxers.yamux.round_trips import RoundTrips
@@ -32,42 +32,11 @@ _FRAMES = 256  # taken in at a time
 _MIN_PIECE = 1024  # rather a new record than a data frame with less room than this
 
 
-class StreamOpened(NamedTuple):
-    """The peer opened a stream."""
-
-    stream: StreamState
-
-
-class StreamReadable(NamedTuple):
-    """Bytes, an end of input or a reset came."""
-
-    stream: StreamState
-
-
-class StreamEnded(NamedTuple):
-    """Both directions have ended; the stream is forgotten."""
-
-    stream: StreamState
-
-
-class Ponged(NamedTuple):
-    """A ping came back."""
-
-    opaque: int
-    rtt: float
-
-
-class WentAway(NamedTuple):
-    """The peer takes no more streams; `code` tells why."""
-
-    code: int
-
-
-Event: TypeAlias = StreamOpened | StreamReadable | StreamEnded | Ponged | WentAway
-
-
 class YamuxMachine:
-    """One side of a yamux connection."""
+    """One side of a yamux connection; implements `muxers.machine.MuxerMachine`."""
+
+    full = ()  # windows see to it
+    stall_timeout = 0.0
 
     def __init__(
         self,
@@ -90,6 +59,7 @@ class YamuxMachine:
         """Bytes to send over all streams."""
         self.buffered = 0
         """Bytes received and not consumed over all streams."""
+        self.on_room: Callable[[], None] = _nothing
         self._new_stream = new_stream
         self._next_id = 1 if client else 2
         self._inbound = 0
@@ -114,6 +84,21 @@ class YamuxMachine:
     # --- opening and using streams ----------------------------------------------------------------
 
     @property
+    def rtt(self) -> float | None:
+        """The last round trip, in seconds."""
+        return self.round_trips.last
+
+    @property
+    def open_timeout(self) -> float:
+        """Seconds an opener may wait for room in the peer's accept backlog."""
+        return self.config.open_timeout
+
+    def no_slot(self) -> ResourceLimitExceeded:
+        """What is raised when the peer's accept backlog is full."""
+        limit = self.config.max_unacknowledged
+        return ResourceLimitExceeded("unacknowledged streams", limit, limit + 1)
+
+    @property
     def open_slots(self) -> int:
         """How many streams the peer's accept backlog has room for."""
         return self.config.max_unacknowledged - self._unacknowledged
@@ -123,8 +108,7 @@ class YamuxMachine:
         if self._going_away or self.went_away is not None:
             raise LocalProtocolError("no stream can be opened after a go-away")
         if self.open_slots <= 0:
-            limit = self.config.max_unacknowledged
-            raise ResourceLimitExceeded("unacknowledged streams", limit, limit + 1)
+            raise self.no_slot()
         outbound = len(self.streams) - self._inbound
         if outbound >= self.config.max_outbound_streams:
             raise ResourceLimitExceeded("outbound streams", self.config.max_outbound_streams, outbound + 1)
@@ -525,6 +509,10 @@ class YamuxMachine:
                 stream.unacknowledged = False
                 self._unacknowledged -= 1
             self._growth -= stream.capacity - INITIAL_WINDOW
+
+
+def _nothing() -> None:
+    pass
 
 
 def _violation(message: str) -> RemoteProtocolError:

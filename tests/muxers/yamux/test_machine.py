@@ -12,9 +12,9 @@ from py_p2pstack.errors import (
     StreamClosed,
     StreamReset,
 )
+from py_p2pstack.muxers.machine import Event, Ponged, StreamEnded, StreamOpened, StreamReadable, WentAway
 from py_p2pstack.muxers.yamux import YamuxConfig, YamuxMachine
 from py_p2pstack.muxers.yamux.codec import GoAway
-from py_p2pstack.muxers.yamux.machine import Event, Ponged, StreamEnded, StreamOpened, StreamReadable, WentAway
 from tests.muxers.yamux.wire import (
     ACK,
     DATA,

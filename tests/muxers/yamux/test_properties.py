@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from py_p2pstack.errors import RemoteProtocolError
+from py_p2pstack.muxers.machine import Event, StreamOpened
 from py_p2pstack.muxers.yamux import YamuxConfig, YamuxMachine
 from py_p2pstack.muxers.yamux.codec import pack
-from py_p2pstack.muxers.yamux.machine import Event, StreamOpened
 from py_p2pstack.muxers.yamux.stream_state import StreamState
 from tests.muxers.yamux.wire import WINDOW_SIZE
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from py_p2pstack.muxers.machine import Event
 from py_p2pstack.muxers.yamux import YamuxConfig, YamuxMachine
 from py_p2pstack.muxers.yamux.codec import HEADER_SIZE, VERSION, pack, unpack_from
-from py_p2pstack.muxers.yamux.machine import Event
 
 DATA, WINDOW, PING, GO_AWAY = range(4)
 SYN, ACK, FIN, RST = 1, 2, 4, 8
