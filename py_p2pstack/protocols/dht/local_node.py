@@ -73,7 +73,7 @@ class LocalNode:
             bucket_size=config.lookup.k,
             replacements=config.lookup.k,
             diversity=IpDiversity(
-                self._groups_of,
+                self.groups_of,
                 max_per_cpl=config.max_peers_per_ip_group_and_cpl,
                 max_per_table=config.max_peers_per_ip_group,
             ),
@@ -154,7 +154,7 @@ class LocalNode:
         """A peer failed in a lookup: it leaves the table."""
         self.admission.failed(peer)
 
-    def _groups_of(self, peer: PeerId) -> set[str]:
+    def groups_of(self, peer: PeerId) -> set[str]:
         """The IP groups of the addresses we are connected to `peer` at, which it cannot invent."""
         connections = self.host.network.conns_to_peer(peer)
         return ip_groups(PeerInfo(peer, tuple(each.info.remote_address for each in connections)))

@@ -3,13 +3,16 @@
 A validator that prefers the one of two values whatever their order says which is better; of two that it takes in either
 order (blank values, say) it knows nothing. Then the value that more peers hold wins, and nobody is corrected: a node
 that missed the last write must not undo it by having answered first. (go-libp2p lets the first answer win, and writes
-it over all others.)
+it over all others.) Peers may be counted by IP group, lest one party with many of them outvote all others.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Hashable, Set
+
 from py_p2pstack.errors import InvalidRecord
 from py_p2pstack.identity import PeerId
+from py_p2pstack.kademlia import independent
 from py_p2pstack.protocols.dht.validators import Validator
 
 MAX_RIVALS = 16  # values of undecided rank that are counted; a liar can invent as many as it likes
@@ -18,18 +21,26 @@ MAX_RIVALS = 16  # values of undecided rank that are counted; a liar can invent 
 class Tally:
     """Counts the valid values for one key."""
 
-    __slots__ = ("_holders", "_key", "_validator", "answers", "best", "stale")
+    __slots__ = ("_groups", "_groups_of", "_holders", "_key", "_validator", "best", "stale")
 
-    def __init__(self, key: bytes, validator: Validator) -> None:
+    def __init__(
+        self, key: bytes, validator: Validator, groups_of: Callable[[PeerId], Set[Hashable]] | None = None
+    ) -> None:
+        """`groups_of` tells the IP groups of a peer that answers; None counts each peer."""
         self.best: bytes | None = None
         """The best so far."""
-        self.answers = 0
-        """How many valid values came, equal ones too."""
         self.stale: set[PeerId] = set()
         """Who holds a value that is worse than one seen."""
         self._key = key
         self._validator = validator
+        self._groups_of = groups_of
+        self._groups: dict[PeerId, Set[Hashable]] = {}  # of everybody who answered, as they were then
         self._holders: dict[bytes, set[PeerId]] = {}  # the best, and what is neither better nor worse
+
+    @property
+    def answers(self) -> int:
+        """How many gave a valid value, equal ones too."""
+        return self._count(self._groups)
 
     @property
     def holders(self) -> frozenset[PeerId]:
@@ -38,7 +49,7 @@ class Tally:
 
     def add(self, peer: PeerId, value: bytes, now: float) -> bool:
         """Count a value that was found valid; returns whether the best is another now."""
-        self.answers += 1
+        self._groups[peer] = frozenset() if self._groups_of is None else self._groups_of(peer)
         if self.best is None:
             self.best = value
         if value not in self._holders:
@@ -53,10 +64,13 @@ class Tally:
             elif len(self._holders) >= MAX_RIVALS:
                 return False
         self._holders.setdefault(value, set()).add(peer)
-        if value != self.best and len(self._holders[value]) > len(self._holders[self.best]):
+        if value != self.best and self._count(self._holders[value]) > self._count(self._holders[self.best]):
             self.best = value
             return True
         return len(self._holders) == 1 and len(self._holders[value]) == 1
+
+    def _count(self, peers: Collection[PeerId]) -> int:
+        return len(peers) if self._groups_of is None else independent(self._groups[peer] for peer in peers)
 
 
 def compare(validator: Validator, key: bytes, one: bytes, other: bytes, now: float) -> int:

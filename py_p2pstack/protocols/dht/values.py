@@ -155,7 +155,7 @@ class Values:
 
     async def get(self, key: bytes, *, quorum: int, timeout: float | None, on_event: OnEvent | None) -> bytes:
         """See `Dht.get_value`."""
-        tally = Tally(key, self._validator)
+        tally = self._tally(key)
         try:
             await self._search(self._lookups.begin(key, on_event), tally, quorum, timeout, None)
         except OperationTimeout:
@@ -170,9 +170,12 @@ class Values:
         operation = self._lookups.begin(key, on_event)
 
         async def run(give: Callable[[bytes], None]) -> None:
-            await self._search(operation, Tally(key, self._validator), quorum, timeout, give)
+            await self._search(operation, self._tally(key), quorum, timeout, give)
 
         return Found(run, self._tasks, buffer=IMPROVEMENTS)
+
+    def _tally(self, key: bytes) -> Tally:
+        return Tally(key, self._validator, self._node.groups_of if self._config.security.quorum_ip_groups else None)
 
     async def _search(
         self,
@@ -267,7 +270,7 @@ class Values:
             logger.info("%r is published no longer: %s", key, fault)
             await self._replace(key, value, None)
             return False
-        operation, tally = self._lookups.begin(key, None), Tally(key, self._validator)
+        operation, tally = self._lookups.begin(key, None), self._tally(key)
         found, _ = await self._ask(operation, tally, 0, None, None)
         best = tally.best
         if best is not None and best != value and compare(self._validator, key, best, value, now) >= 0:
