@@ -21,6 +21,7 @@ from py_p2pstack.identity import PeerId
 from py_p2pstack.kademlia import RoutingTable, random_preimage
 from py_p2pstack.protocols.dht.admission import Admission
 from py_p2pstack.protocols.dht.config import DhtConfig
+from py_p2pstack.protocols.dht.snapshot import TableKeeper
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ class Refresher:
         config: DhtConfig,
         rng: Random,
         look_up: Callable[[bytes], Awaitable[object]],
+        keeper: TableKeeper | None = None,
     ) -> None:
         self._node = node
         self._table = table
@@ -63,6 +65,7 @@ class Refresher:
         self._config = config
         self._rng = rng
         self._look_up = look_up
+        self._keeper = keeper
         self._lock = anyio.Lock(fast_acquire=True)
         self._wanted = anyio.Event()
 
@@ -70,6 +73,8 @@ class Refresher:
 
     async def run_periodically(self) -> None:
         """Refresh now, every `refresh_interval` seconds and whenever it is wanted, until cancelled."""
+        if self._keeper is not None:
+            await self._keeper.restore()
         force = True
         while True:
             await self.refresh(force=force)
@@ -108,8 +113,10 @@ class Refresher:
             await self.refresh(force=False)
 
     async def gather(self) -> None:
-        """Take connected peers into the table; if it stays empty, connect to bootstrappers."""
+        """Take connected peers into the table; if it stays empty, those of our last life; at last, bootstrappers."""
         await self._admission.check_all(self._node.connected_peers())
+        if not len(self._table) and self._keeper is not None:
+            await self._keeper.restore()
         if len(self._table):
             return
         peers = list(self._config.bootstrap_peers)
@@ -136,6 +143,8 @@ class Refresher:
             await self._run(self._node.local_peer.to_bytes())
             await self._refresh_prefixes(force)
             self._admission.refreshed()
+        if self._keeper is not None:
+            await self._keeper.save()
 
     async def _refresh_prefixes(self, force: bool) -> None:
         """Look up a random key of each prefix length up to the longest in the table.
