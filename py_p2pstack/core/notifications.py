@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 from py_p2pstack.addresses import Multiaddr
 from py_p2pstack.core.connection import Connection
@@ -67,3 +68,18 @@ class LocalProtocolsUpdated:
 
     added: frozenset[ProtocolId]
     removed: frozenset[ProtocolId]
+
+
+class Reachability(Enum):
+    """Whether others can dial us."""
+
+    UNKNOWN = "unknown"
+    PUBLIC = "public"
+    PRIVATE = "private"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalReachabilityChanged:
+    """Somebody who had us dialled from outside found out whether that works."""
+
+    reachability: Reachability

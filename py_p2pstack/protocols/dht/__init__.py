@@ -18,6 +18,8 @@ validators  which values may lie under which keys; records for the kinds of them
 admission   who enters the routing table, who leaves it
 refresh     keeps the table filled: at the start, every ten minutes, and when it runs low
 server      inbound streams, bounded in number, time and size
+modes       whether we serve or only ask, and when that changes
+parts       what a DHT is made of, and its life
 service     Dht, which is all an application needs
 """
 

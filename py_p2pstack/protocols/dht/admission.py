@@ -34,8 +34,8 @@ class Asker(Protocol):
     @property
     def conn_manager(self) -> ConnectionManager: ...
 
-    def speaks_dht(self, peer: PeerId) -> bool:
-        """Whether the peer is known to serve our protocol."""
+    def belongs_in_table(self, peer: PeerId) -> bool:
+        """Whether the peer is known to serve our protocol, and wanted."""
         ...
 
     async def find_node(self, peer: PeerId, key: bytes) -> Sequence[PeerInfo]: ...
@@ -79,7 +79,7 @@ class Admission:
             and len(self._checking) < self._config.max_checks
             and peer not in self._checking
             and self._table.would_take(peer)
-            and self._asker.speaks_dht(peer)
+            and self._asker.belongs_in_table(peer)
         )
 
     async def _check(self, peer: PeerId) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from py_p2pstack.addresses import PeerInfo
+from py_p2pstack.addresses import Multiaddr, PeerInfo
 from py_p2pstack.core.types import ProtocolId
 from py_p2pstack.kademlia import LookupConfig
 from py_p2pstack.protocols.dht.provider_config import ProviderConfig
@@ -22,10 +23,18 @@ class DhtConfig:
 
     prefix: str = "/p2pstack"
     """Which network: the protocol is the prefix + `/kad/1.0.0` (`/ipfs` is the public one)."""
-    mode: Literal["client", "server"] = "server"
-    """A server answers and is in others' tables; a client only asks."""
+    mode: Literal["client", "server", "auto", "auto-server"] = "server"
+    """A server answers and is in others' tables; a client only asks. `auto` serves while others can dial us (see
+    `modes`), `auto-server` unless they cannot."""
     bootstrap_peers: tuple[PeerInfo, ...] = ()
     """Whom to connect to when the routing table is empty."""
+
+    query_filter: Callable[[PeerInfo], bool] | None = None
+    """Which peers that others tell of take part in lookups (whom a lookup is for always does); by default all."""
+    table_filter: Callable[[PeerInfo], bool] | None = None
+    """Which servers may enter the routing table; it is given the addresses we are connected to them at."""
+    address_filter: Callable[[Multiaddr], bool] | None = None
+    """Which addresses of peers are taken from what others tell, and told to others; by default all."""
 
     lookup: LookupConfig = field(default_factory=LookupConfig)
     """k = 20, α = 10, β = 3 as in go-libp2p-kad-dht."""
@@ -109,7 +118,7 @@ class DhtConfig:
     """Between two looks whether it is (go-libp2p-kad-dht: periodicBootstrapInterval)."""
 
     def __post_init__(self) -> None:
-        if self.mode not in ("client", "server"):
+        if self.mode not in ("client", "server", "auto", "auto-server"):
             raise ValueError(f"no such mode: {self.mode!r}")
         if self.security.disjoint_paths > self.lookup.alpha:
             raise ValueError("more disjoint paths than requests at once")

@@ -108,12 +108,26 @@ class LocalNode:
         return self.host.network.peers()
 
     def addresses(self, peer: PeerId) -> list[Multiaddr]:
-        """Where `peer` can be dialled; our own addresses for ourselves."""
-        return self.host.addrs if peer == self.host.id else self.host.peerstore.addresses(peer)
+        """Where `peer` can be dialled, as far as we tell others; our own addresses for ourselves."""
+        return self.filtered(self.host.addrs if peer == self.host.id else self.host.peerstore.addresses(peer))
+
+    def filtered(self, addresses: Sequence[Multiaddr]) -> list[Multiaddr]:
+        """Those that the config's address filter lets pass."""
+        wanted = self.config.address_filter
+        return list(addresses) if wanted is None else [address for address in addresses if wanted(address)]
 
     def speaks_dht(self, peer: PeerId) -> bool:
         """Whether identify told that `peer` serves our protocol."""
         return self.host.peerstore.first_supported(peer, (self.config.protocol,)) is not None
+
+    def belongs_in_table(self, peer: PeerId) -> bool:
+        """Whether `peer` serves our protocol, and the config's table filter lets it pass."""
+        wanted = self.config.table_filter
+        return self.speaks_dht(peer) and (wanted is None or wanted(self._connected_at(peer)))
+
+    def admits(self, peer: PeerInfo) -> bool:
+        """Whether the config's query filter lets a peer take part in lookups."""
+        return self.config.query_filter is None or self.config.query_filter(peer)
 
     async def connect(self, peer: PeerInfo) -> None:
         """Connect the host to a peer. Raises DialError."""
@@ -142,13 +156,16 @@ class LocalNode:
         """
         if self.is_connected(peer.peer_id):
             return True
-        if peer.addresses:
-            self.host.peerstore.add_addresses(peer.peer_id, peer.addresses, TEMPORARY_TTL)
+        addresses = self.filtered(peer.addresses)
+        if addresses:
+            self.host.peerstore.add_addresses(peer.peer_id, addresses, TEMPORARY_TTL)
         return bool(self.host.peerstore.addresses(peer.peer_id))
 
     def answered(self, peer: PeerId) -> None:
-        """A peer answered a lookup: it belongs into the table."""
-        self.admission.answered(peer)
+        """A peer answered a lookup: it belongs into the table, unless the filter is against it."""
+        wanted = self.config.table_filter
+        if wanted is None or wanted(self._connected_at(peer)):
+            self.admission.answered(peer)
 
     def failed(self, peer: PeerId) -> None:
         """A peer failed in a lookup: it leaves the table."""
@@ -156,5 +173,8 @@ class LocalNode:
 
     def groups_of(self, peer: PeerId) -> set[str]:
         """The IP groups of the addresses we are connected to `peer` at, which it cannot invent."""
+        return ip_groups(self._connected_at(peer))
+
+    def _connected_at(self, peer: PeerId) -> PeerInfo:
         connections = self.host.network.conns_to_peer(peer)
-        return ip_groups(PeerInfo(peer, tuple(each.info.remote_address for each in connections)))
+        return PeerInfo(peer, tuple(each.info.remote_address for each in connections))

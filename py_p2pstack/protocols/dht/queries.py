@@ -51,6 +51,10 @@ class Network(Protocol):
         """Ask one peer. Raises P2PError."""
         ...
 
+    def admits(self, peer: PeerInfo) -> bool:
+        """Whether a peer may take part in lookups."""
+        ...
+
     def take_addresses(self, peer: PeerInfo) -> bool:
         """Remember where a peer may be; returns whether it can be dialled (or is connected)."""
         ...
@@ -170,7 +174,14 @@ class Query:
     def _take_answer(self, peer: PeerId, closer: Sequence[PeerInfo]) -> None:
         network, us = self._network, self._network.local_peer
         network.answered(peer)
-        usable = [info for info in self._diverse(closer) if info.peer_id != us and network.take_addresses(info)]
+        key = self._operation.key
+        usable = [
+            info
+            for info in self._diverse(closer)
+            if info.peer_id != us
+            and (network.admits(info) or info.peer_id.to_bytes() == key)
+            and network.take_addresses(info)
+        ]
         heard = self.lookup.answered(peer, [info.peer_id for info in usable])
         if self._listeners:
             for each in heard:

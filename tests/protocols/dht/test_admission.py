@@ -36,7 +36,7 @@ class Asker:
     def conn_manager(self) -> ConnectionManager:
         return self._manager
 
-    def speaks_dht(self, who: PeerId) -> bool:
+    def belongs_in_table(self, who: PeerId) -> bool:
         return who not in self.others
 
     async def find_node(self, who: PeerId, key: bytes) -> list[PeerInfo]:
