@@ -12,7 +12,7 @@ from tests.interop.conftest import start
 from tests.interop.peer import Peer
 from tests.interop.test_core import needs
 from tests.interop.test_dht import until_known
-from tests.interop.test_values import encoded
+from tests.interop.test_values import encoded, sign
 
 pytestmark = pytest.mark.interop
 
@@ -32,10 +32,11 @@ def test_their_server_bears_our_garbage(other: str) -> None:
 
 
 class Crowd(NamedTuple):
-    """An honest server that all know, a seeker, and liars that answer honestly once and never again."""
+    """An honest server that all know, a seeker, a helper, and liars that answer honestly once and never again."""
 
     honest: Peer
     seeker: Peer
+    helper: Peer
     liars: Peer
 
     def spoilt(self) -> int:
@@ -47,11 +48,16 @@ def gather(stack: ExitStack, honest: str, seeker: str) -> Crowd:
     def server(language: str) -> Peer:
         return stack.enter_context(start(language, "--dht", "server", *(["--dht-idle"] if language == "ours" else [])))
 
+    # go-libp2p-kad-dht 0.42.1 ends with a nil pointer when a PUT_VALUE is answered without a record.
+    spared = ["--spare-puts"] if seeker == "go" else []
+    liars = start("ours", "--dht", "server", "--dht-idle", "--garbage", "--nodes", str(KINDS), *spared)
     crowd = Crowd(
         honest=server(honest),
         seeker=server(seeker),
-        liars=stack.enter_context(start("ours", "--dht", "server", "--dht-idle", "--garbage", "--nodes", str(KINDS))),
+        helper=stack.enter_context(start("ours", "--dht", "client", "--dht-idle")),
+        liars=stack.enter_context(liars),
     )
+    crowd.helper.call("connect", addr=crowd.honest.address)
     for index in range(KINDS):
         crowd.liars.call("connect", addr=crowd.honest.address, node=index)
         crowd.liars.call("connect", addr=crowd.seeker.address, node=index)
@@ -68,10 +74,13 @@ def crowd(other: str, request: pytest.FixtureRequest) -> Iterator[Crowd]:
 
 
 def get_among_liars(crowd: Crowd) -> None:
-    needs(crowd.seeker, "get")
-    key, value = "/v/among liars", encoded(b"the truth")
-    helper = crowd.liars  # its own requests are honest
-    helper.call("put_at", peer=crowd.honest.id, key=key, value=value)
+    """What is got is a signed record: in `/v/` the forged ones would be as good."""
+    if "rust" in (crowd.seeker.language, crowd.honest.language):
+        pytest.skip("rust-libp2p leaves it to the application to validate what is got")
+    for peer in (crowd.seeker, crowd.honest):
+        needs(peer, "public_key")
+    key, value = sign(crowd.helper, "/pk/")
+    crowd.helper.call("put_at", peer=crowd.honest.id, key=key, value=value)
     before = crowd.spoilt()
     assert crowd.seeker.call("get", key=key) == {"value": value}
     assert crowd.spoilt() > before
@@ -81,7 +90,7 @@ def put_among_liars(crowd: Crowd) -> None:
     needs(crowd.seeker, "put")
     key, value = "/v/put among liars", encoded(b"the truth")
     crowd.seeker.call("put", key=key, value=value)
-    assert crowd.liars.call("get_at", peer=crowd.honest.id, key=key) == {"value": value}
+    assert crowd.helper.call("get_at", peer=crowd.honest.id, key=key) == {"value": value}
 
 
 def find_among_liars(crowd: Crowd) -> None:

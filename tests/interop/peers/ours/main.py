@@ -98,7 +98,7 @@ async def run_node(options: argparse.Namespace, nodes: list[Peer], *, task_statu
         if options.dht == "off":
             task_status.started()
             await anyio.sleep_forever()
-        tap = Tap(host, kind) if options.tap or kind else None
+        tap = Tap(host, kind, spare_puts=options.spare_puts) if options.tap or kind else None
         settings = DhtConfig(prefix=options.dht_prefix, mode=options.dht, auto_refresh=not options.dht_idle)
         async with MemoryDatastore() as datastore, Dht(tap or host, settings, datastore=datastore) as dht:
             peer.serve_dht(dht, datastore, tap)
@@ -121,6 +121,7 @@ def main() -> None:
     parser.add_argument(
         "--garbage", action="store_true", help="of ours alone: each node spoils its answers in its own way"
     )
+    parser.add_argument("--spare-puts", action="store_true", help="with --garbage: PUT_VALUE is answered honestly")
     parser.add_argument("--backend", choices=["asyncio", "trio", "uvloop"], default="asyncio")
     options = parser.parse_args()
     if options.backend == "uvloop":

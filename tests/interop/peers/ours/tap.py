@@ -70,8 +70,9 @@ class Tap:
     The first is honest because DHTs ask a peer once before they believe that it serves at all.
     """
 
-    def __init__(self, host: Host, garbage: str | None) -> None:
+    def __init__(self, host: Host, garbage: str | None, *, spare_puts: bool = False) -> None:
         self._host = host
+        self._spare_puts = spare_puts
         self._garbage = GARBAGE[garbage] if garbage else None
         self._greeted: set[PeerId] = set()
         self.requests: list[tuple[PeerId, Message]] = []
@@ -98,6 +99,8 @@ class Tap:
     def spoil(self, peer: PeerId, answer: bytes) -> bytes | None:
         """What to send instead; None for the answer itself."""
         if self._garbage is None:
+            return None
+        if self._spare_puts and codec.decode(answer, max_peers=20).type is MessageType.PUT_VALUE:
             return None
         if peer not in self._greeted:
             self._greeted.add(peer)
