@@ -21,9 +21,11 @@ server      inbound streams, bounded in number, time and size
 modes       whether we serve or only ask, and when that changes
 parts       what a DHT is made of, and its life
 service     Dht, which is all an application needs
+dual        a Dht of the internet and one of the private networks, as one
 """
 
 from py_p2pstack.protocols.dht.config import DhtConfig as DhtConfig
+from py_p2pstack.protocols.dht.dual import DualDht as DualDht
 from py_p2pstack.protocols.dht.events import AddingPeer as AddingPeer
 from py_p2pstack.protocols.dht.events import DialingPeer as DialingPeer
 from py_p2pstack.protocols.dht.events import FinalPeer as FinalPeer
