@@ -325,7 +325,12 @@ class Values:
         try:
             if own:
                 async with self._store.locked(key):
-                    await self._store.put(key, value)
+                    stored = await self._store.get(key)
+                    if (
+                        stored is not None
+                        and compare(self._validator, key, value, stored.value, self._wall_clock()) > 0
+                    ):
+                        await self._store.put(key, value)
             operation = Operation(0, key, [])
             await self.spread(operation, value, list(peers), timeout=self._config.put_timeout)
         except StorageError as fault:

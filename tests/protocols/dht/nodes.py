@@ -11,8 +11,10 @@ import anyio
 import pytest
 
 from py_p2pstack import Dht, DhtConfig, Host
+from py_p2pstack.core.datastore import Datastore
 from py_p2pstack.testing import virtual_time
 from py_p2pstack.transports.memory import MemoryNetwork
+from py_p2pstack.transports.memory_network import Latency
 from tests.hosts import memory_host
 
 QUIET = {"auto_refresh": False}
@@ -41,14 +43,14 @@ class World:
         self._stack = stack
         self._born = 0
 
-    async def start(self, count: int = 1, **config: Any) -> list[Node]:
+    async def start(self, count: int = 1, datastore: Datastore | None = None, **config: Any) -> list[Node]:
         """Start nodes; they do nothing of their own accord unless `auto_refresh` says so."""
         fresh = []
         for _ in range(count):
             host = await self._stack.enter_async_context(memory_host(self.network, self._born))
             settings = DhtConfig(**{**QUIET, **config})
             rng = random.Random(self._born)
-            dht = await self._stack.enter_async_context(Dht(host, settings, rng=rng))
+            dht = await self._stack.enter_async_context(Dht(host, settings, rng=rng, wall_clock=wall_clock))
             self._born += 1
             fresh.append(Node(host, dht))
         self.nodes += fresh
@@ -70,8 +72,13 @@ class World:
         return fresh
 
 
+def wall_clock() -> float:
+    """The time of day, which passes as the virtual time does."""
+    return 1.7e9 + anyio.current_time()
+
+
 @asynccontextmanager
-async def world(latency: float = 0.01) -> AsyncIterator[World]:
+async def world(latency: Latency = 0.01) -> AsyncIterator[World]:
     """A network and, at the end, the end of all its nodes."""
     async with AsyncExitStack() as stack:
         network = await stack.enter_async_context(MemoryNetwork(random.Random(1), latency=latency))
