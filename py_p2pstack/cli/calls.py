@@ -1,0 +1,259 @@
+"""What may be asked of a node: JSON goes in and comes out, so that it is one whether the node is here or elsewhere.
+
+A call has a name, arguments, one result, and may give out items before it; byte strings are base64.
+"""
+
+from __future__ import annotations
+
+import time
+from base64 import b64decode, b64encode
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing
+from typing import Any, Protocol
+
+import anyio
+
+from py_p2pstack import __version__
+from py_p2pstack.addresses import PeerInfo
+from py_p2pstack.cli.failures import Exit, Failure
+from py_p2pstack.core.types import Connectedness
+from py_p2pstack.errors import InvalidAddress, InvalidPeerId, P2PError
+from py_p2pstack.identity import PeerId
+from py_p2pstack.kademlia import key_of
+from py_p2pstack.node import Host
+from py_p2pstack.protocols.dht import Dht
+from py_p2pstack.protocols.dht.events import OnEvent
+
+Answer = dict[str, object]
+Give = Callable[[Answer], Awaitable[None]]
+"""Passes an item on; may wait for whoever takes it."""
+
+
+class Callee(Protocol):
+    """Whatever can be called: a node here, or one at the other end of a socket."""
+
+    async def call(
+        self, name: str, arguments: Mapping[str, Any], *, give: Give, on_event: OnEvent | None = None
+    ) -> Answer: ...
+
+
+class Calls:
+    """The calls of one node."""
+
+    def __init__(self, host: Host, dht: Dht, *, short_lived: bool = False) -> None:
+        """`short_lived`: the node lives for one call, and has not looked around yet."""
+        self._host = host
+        self._dht = dht
+        self._short_lived = short_lived
+        self._started = time.time()
+        self._calls: Mapping[str, Callable[..., Awaitable[Answer]]] = {
+            "status": self._status,
+            "ping": self._ping,
+            "identify": self._identify,
+            "dht.put": self._put,
+            "dht.get": self._get,
+            "dht.search": self._search,
+            "dht.find-peer": self._find_peer,
+            "dht.closest": self._closest,
+            "dht.provide": self._provide,
+            "dht.find-providers": self._find_providers,
+            "dht.stats": self._stats,
+            "dht.table": self._table,
+        }
+
+    async def call(
+        self, name: str, arguments: Mapping[str, Any], *, give: Give, on_event: OnEvent | None = None
+    ) -> Answer:
+        """Do what is asked. Raises P2PError; Failure for a call or arguments that are none."""
+        call = self._calls.get(name)
+        if call is None:
+            raise Failure(Exit.USAGE, f"the node knows no call {name!r:.80}", "use the same version for both")
+        try:
+            return await call(give=give, on_event=on_event, **arguments)
+        except (TypeError, ValueError) as fault:
+            if isinstance(fault, P2PError):
+                raise
+            raise Failure(Exit.USAGE, f"the arguments of {name}: {fault}", "check what was given") from fault
+
+    # --- the host -----------------------------------------------------------------------------------
+
+    async def _status(self, give: Give, on_event: OnEvent | None) -> Answer:
+        return {
+            "peer_id": str(self._host.id),
+            "addresses": [str(address) for address in self._host.full_addresses],
+            "protocol": self._dht.config.protocol,
+            "mode": self._dht.config.mode,
+            "version": __version__,
+            "uptime": time.time() - self._started,
+        }
+
+    async def _ping(
+        self, peer: str, count: int, interval: float, timeout: float, give: Give, on_event: OnEvent | None
+    ) -> Answer:
+        with anyio.fail_after(timeout):
+            peer_id = await self._reach(peer)
+            sent = 0
+            async with aclosing(self._host.pings(peer_id)) as rounds:
+                async for rtt in rounds:
+                    sent += 1
+                    await give({"peer": str(peer_id), "number": sent, "rtt": rtt})
+                    if sent == count:
+                        break
+                    await anyio.sleep(interval)
+        return {"peer": str(peer_id), "count": sent}
+
+    async def _identify(self, peer: str, timeout: float, give: Give, on_event: OnEvent | None) -> Answer:
+        with anyio.fail_after(timeout):
+            peer_id = await self._reach(peer)
+            store = self._host.peerstore
+            return {
+                "peer": str(peer_id),
+                "agent": store.get(peer_id, "AgentVersion"),
+                "protocol_version": store.get(peer_id, "ProtocolVersion"),
+                "protocols": sorted(store.protocols(peer_id)),
+                "addresses": [str(address) for address in store.peer_info(peer_id).full_addresses()],
+                "latency": await self._host.ping(peer_id),
+            }
+
+    async def _reach(self, peer: str) -> PeerId:
+        """Connect to a peer given by an address, or by its id alone; then the DHT finds it."""
+        if not peer.startswith("/"):
+            try:
+                peer_id = PeerId.parse(peer)
+            except InvalidPeerId as fault:
+                raise Failure(Exit.USAGE, str(fault), "give a peer id, or an address ending in /p2p/<peer id>") from None
+            if self._host.network.connectedness(peer_id) is not Connectedness.CONNECTED:
+                await self._dht.find_peer(peer_id)
+            return peer_id
+        try:
+            info = PeerInfo.parse(peer)
+        except InvalidAddress as fault:
+            raise Failure(Exit.USAGE, str(fault), "give an address ending in /p2p/<peer id>") from None
+        await self._host.connect(info)
+        return info.peer_id
+
+    # --- the DHT ------------------------------------------------------------------------------------
+
+    async def _put(
+        self, key: str, value: str, quorum: int, timeout: float, give: Give, on_event: OnEvent | None
+    ) -> Answer:
+        result = await self._dht.put_value(
+            _bytes(key), _bytes(value), quorum=quorum, timeout=timeout, on_event=on_event
+        )
+        return {
+            "key": key,
+            "replicas": list(map(str, result.replicas)),
+            "asked": list(map(str, result.asked)),
+            "refused": {str(peer): reason for peer, reason in result.refused.items()},
+        }
+
+    async def _get(self, key: str, quorum: int, timeout: float, give: Give, on_event: OnEvent | None) -> Answer:
+        value = await self._dht.get_value(_bytes(key), quorum=quorum, timeout=timeout, on_event=on_event)
+        return {"key": key, "value": _text(value)}
+
+    async def _search(self, key: str, quorum: int, timeout: float, give: Give, on_event: OnEvent | None) -> Answer:
+        found = 0
+        async with self._dht.search_value(_bytes(key), quorum=quorum, timeout=timeout, on_event=on_event) as values:
+            async for value in values:
+                found += 1
+                await give({"key": key, "value": _text(value)})
+        if not found:
+            raise Failure(Exit.NOT_FOUND, "nobody has a valid value", "check the key; somebody must put it first")
+        return {"key": key, "found": found}
+
+    async def _find_peer(self, peer: str, timeout: float, give: Give, on_event: OnEvent | None) -> Answer:
+        info = await self._dht.find_peer(PeerId.parse(peer), timeout=timeout, on_event=on_event)
+        return {"peer": peer, "addresses": [str(address) for address in info.full_addresses()]}
+
+    async def _closest(self, key: str, timeout: float, give: Give, on_event: OnEvent | None) -> Answer:
+        target = _bytes(key)
+        peers = await self._dht.get_closest_peers(target, timeout=timeout, on_event=on_event)
+        return {
+            "key": key,
+            "peers": [
+                self._described(peer) | {"distance": f"{key_of(peer.to_bytes()) ^ key_of(target):064x}"}
+                for peer in peers
+            ],
+        }
+
+    def _described(self, peer: PeerId) -> Answer:
+        info = self._host.peerstore.peer_info(peer)
+        return {"peer": str(peer), "addresses": [str(address) for address in info.full_addresses()]}
+
+    async def _provide(self, content: str, timeout: float, give: Give, on_event: OnEvent | None) -> Answer:
+        result = await self._dht.provide(content, timeout=timeout, on_event=on_event)
+        return {
+            "content": content,
+            "key": result.key.hex(),
+            "told": list(map(str, result.told)),
+            "pending": list(map(str, result.pending)),
+            "failed": {str(peer): reason for peer, reason in result.failed.items()},
+        }
+
+    async def _find_providers(
+        self, content: str, count: int, timeout: float, give: Give, on_event: OnEvent | None
+    ) -> Answer:
+        found = 0
+        async with self._dht.find_providers(content, count=count, timeout=timeout, on_event=on_event) as providers:
+            async for info in providers:
+                found += 1
+                await give({"peer": str(info.peer_id), "addresses": [str(each) for each in info.full_addresses()]})
+        if not found:
+            raise Failure(Exit.NOT_FOUND, "nobody provides this", "check the CID; somebody must provide it first")
+        return {"content": content, "found": found}
+
+    async def _look_around(self) -> None:
+        """A node that lives for one call fills its table now."""
+        if self._short_lived and not await self._dht.bootstrap():
+            raise Failure(Exit.NO_PEERS, "no peer answers in this network", "check --bootstrap and --network")
+
+    async def _stats(self, timeout: float, give: Give, on_event: OnEvent | None) -> Answer:
+        with anyio.fail_after(timeout):
+            await self._look_around()
+        host, table = self._host, self._dht.routing_table
+        size = self._dht.network_size()
+        return await self._status(give, on_event) | {
+            "table_peers": len(table),
+            "buckets": table.bucket_sizes(),
+            "connections": len(host.network.conns()),
+            "connected_peers": len(host.network.peers()),
+            "network_size": None if size is None else size.size,
+            "network_size_error": None if size is None else size.error,
+        }
+
+    async def _table(self, timeout: float, give: Give, on_event: OnEvent | None) -> Answer:
+        with anyio.fail_after(timeout):
+            await self._look_around()
+        table, now = self._dht.routing_table, anyio.current_time()
+        store = self._host.peerstore
+        return {
+            "peer_id": str(self._host.id),
+            "key": f"{table.local:064x}",
+            "bucket_size": table.bucket_size,
+            "replacements": {str(cpl): count for cpl, count in table.waiting_counts().items()},
+            "peers": [
+                self._described(entry.peer)
+                | {
+                    "cpl": entry.cpl,
+                    "key": f"{entry.key:064x}",
+                    "age": now - entry.added_at,
+                    "silent": now - entry.last_success_at,
+                    "rtt": store.latency(entry.peer),
+                    "connected": _connected(self._host, entry.peer),
+                }
+                for entry in sorted(table.entries(), key=lambda entry: (entry.cpl, entry.added_at))
+            ],
+        }
+
+
+def _connected(host: Host, peer: PeerId) -> bool:
+    """Whether the host has a connection to the peer."""
+    return host.network.connectedness(peer) is Connectedness.CONNECTED
+
+
+def _bytes(text: str) -> bytes:
+    return b64decode(text, validate=True)
+
+
+def _text(data: bytes) -> str:
+    return b64encode(data).decode()

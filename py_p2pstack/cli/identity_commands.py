@@ -1,0 +1,76 @@
+"""`id` and `keygen`: who we are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from py_p2pstack.cli.asking import write_json
+from py_p2pstack.cli.failures import Exit, Failure
+from py_p2pstack.cli.settings import data_dir, options
+
+KEY_FILE = "identity.key"
+
+
+@click.command("id")
+@click.argument("keyfile", required=False, type=click.Path(dir_okay=False, path_type=Path))
+@options("data-dir", "json")
+def show_id(keyfile: Path | None, data_dir: Path | None, json: bool) -> None:  # noqa: A002
+    """Print the peer id of the node in the data directory, or of a KEYFILE."""
+    from py_p2pstack.identity import load_key_file
+
+    path = keyfile or key_file(data_dir)
+    try:
+        key = load_key_file(path)
+    except FileNotFoundError:
+        raise Failure(Exit.NOT_FOUND, f"there is no key in {path}", "make one with p2pstack keygen") from None
+    peer = key.public_key.peer_id()
+    if json:
+        write_json(
+            {
+                "command": "id",
+                "peer_id": str(peer),
+                "cid": peer.to_cid(),
+                "key_type": key.key_type.name.lower(),
+                "file": str(path),
+            }
+        )
+    else:
+        click.echo(str(peer))
+
+
+@click.command()
+@click.option(
+    "--type", "key_type", type=click.Choice(["ed25519", "secp256k1", "ecdsa", "rsa"]), default="ed25519",
+    show_default=True, help="The kind of key.",
+)  # fmt: skip
+@click.option(
+    "--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="Where to; the data directory by default."
+)
+@options("data-dir", "json")
+def keygen(key_type: str, output: Path | None, data_dir: Path | None, json: bool) -> None:  # noqa: A002
+    """Make a private key, in a file that only you can read, and print its peer id.
+
+    A key that is there already is never overwritten.
+    """
+    from py_p2pstack.identity import KeyType, PrivateKey, save_key_file
+
+    path = output or key_file(data_dir)
+    if output is None:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    key = PrivateKey.generate(KeyType[key_type.upper()])
+    try:
+        save_key_file(path, key)
+    except FileExistsError as fault:
+        raise Failure(Exit.ERROR, str(fault), "name another file with --output") from None
+    peer = key.public_key.peer_id()
+    if json:
+        write_json({"command": "keygen", "peer_id": str(peer), "key_type": key_type, "file": str(path)})
+    else:
+        click.echo(str(peer))
+
+
+def key_file(given: Path | None) -> Path:
+    """The key file of a data directory."""
+    return data_dir(given) / KEY_FILE
