@@ -46,7 +46,7 @@ class Crowds:
         if not self._config.sybil_check or network is None:
             return None
         distances = [self._node.key_of(peer) ^ result.target for peer in result.peers]
-        if crowding(distances, network) >= self._config.sybil_alarm:
+        if crowding(distances, network) > self._config.sybil_alarm:
             return None
         return honest_region(result.target, network, self._node.config.lookup.k)
 

@@ -19,10 +19,12 @@ class SecurityConfig:
     """Whether putting, getting, providing and finding providers also ask the wider region of a key whose nearest
     peers are nearer than chance puts them. It needs an estimate of the network's size, which a few lookups give."""
     sybil_alarm: float = 1e-3
-    """How unlikely chance must be: so often the wider region is asked in vain."""
+    """How unlikely chance must be: so often the wider region is asked in vain. 1: it is always asked."""
     max_region_peers: int = 200
     """Peers of such a region that are asked besides the k nearest."""
 
     def __post_init__(self) -> None:
-        if self.disjoint_paths < 1 or self.max_region_peers < 1 or not 0 < self.sybil_alarm < 1:
-            raise ValueError("disjoint_paths and max_region_peers begin at 1, sybil_alarm lies between 0 and 1")
+        if self.disjoint_paths < 1 or self.max_region_peers < 1 or not 0 < self.sybil_alarm <= 1:
+            raise ValueError(
+                "disjoint_paths and max_region_peers begin at 1, sybil_alarm lies above 0, and not above 1"
+            )
