@@ -50,7 +50,8 @@ class World:
             host = await self._stack.enter_async_context(memory_host(self.network, self._born))
             settings = DhtConfig(**{**QUIET, **config})
             rng = random.Random(self._born)
-            dht = await self._stack.enter_async_context(Dht(host, settings, rng=rng, wall_clock=wall_clock))
+            made = Dht(host, settings, datastore=datastore, rng=rng, wall_clock=wall_clock)
+            dht = await self._stack.enter_async_context(made)
             self._born += 1
             fresh.append(Node(host, dht))
         self.nodes += fresh
