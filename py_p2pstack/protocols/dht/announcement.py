@@ -25,7 +25,7 @@ class Announcement:
         """Whom it could not be written to, and why."""
         self._node = node
         self._tasks = tasks
-        self._message = add_provider(operation.key, node)
+        self._message = add_provider(operation.key, ourselves(node))
         self._told: set[PeerId] = set()
         self._pending: dict[PeerId, anyio.CancelScope] = {}
         self._changed = anyio.Event()
@@ -83,8 +83,11 @@ class Announcement:
         await self._node.messenger.tell(peer, (self._message,))
 
 
-def add_provider(key: bytes, node: LocalNode) -> Message:
-    """What tells that we provide `key`, and where we are."""
-    us = node.local_peer
-    info = PeerInfo(us, tuple(node.addresses(us)))
-    return Message(type=MessageType.ADD_PROVIDER, key=key, provider_peers=(KadPeer(info),))
+def ourselves(node: LocalNode) -> KadPeer:
+    """Who and where we are, as others are told."""
+    return KadPeer(PeerInfo(node.local_peer, tuple(node.addresses(node.local_peer))))
+
+
+def add_provider(key: bytes, provider: KadPeer) -> Message:
+    """What tells that we provide `key`."""
+    return Message(type=MessageType.ADD_PROVIDER, key=key, provider_peers=(provider,))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -12,10 +13,10 @@ from anyio.abc import TaskGroup
 
 from py_p2pstack.addresses import PeerInfo
 from py_p2pstack.core.datastore import Datastore
-from py_p2pstack.errors import LookupFailure, OperationTimeout, ProvideFailed
+from py_p2pstack.errors import LookupFailure, OperationTimeout, ProvideFailed, StorageError
 from py_p2pstack.identity import PeerId
 from py_p2pstack.kademlia import NetworkSize
-from py_p2pstack.protocols.dht.announcement import Announcement
+from py_p2pstack.protocols.dht.announcement import Announcement, add_provider, ourselves
 from py_p2pstack.protocols.dht.codec import Message, MessageType
 from py_p2pstack.protocols.dht.content import content_key
 from py_p2pstack.protocols.dht.events import FinalPeer, OnEvent, Provider
@@ -26,7 +27,11 @@ from py_p2pstack.protocols.dht.operations import Operation
 from py_p2pstack.protocols.dht.optimistic import OptimisticConfig, OptimisticProvide
 from py_p2pstack.protocols.dht.queries import Query
 from py_p2pstack.protocols.dht.storage import ProviderStore
+from py_p2pstack.protocols.dht.sweep import Sweeper
 
+logger = logging.getLogger(__name__)
+
+OWN_BATCH = 1000  # keys written at once
 LOCAL_ONLY = math.inf  # the time of a key that is told to whoever asks us, and announced to nobody
 
 
@@ -74,9 +79,25 @@ class Providers:
             max_own_keys=config.max_own_keys,
         )
         """Who provides what, as we were told, and what we provide."""
+        self.sweeper = Sweeper(
+            _Ground(node, lookups),
+            self.store,
+            config,
+            k=node.config.lookup.k,
+            origin=node.key_of(node.local_peer),
+            rng=rng,
+            wall_clock=wall_clock,
+        )
+        """Provides our keys again."""
         self._rng = rng
         self._wall_clock = wall_clock
         self._tasks = tasks
+
+    def start(self) -> None:
+        """Begin to remove what is too old, and to provide again."""
+        self._tasks.start_soon(self._collect_garbage)
+        if self._config.reprovide_interval:
+            self._tasks.start_soon(self.sweeper.run)
 
     # --- provide ----------------------------------------------------------------------------------
 
@@ -91,11 +112,26 @@ class Providers:
                 await self.store.own_provided([key], LOCAL_ONLY)
             return ProvideResult(key=key, announced=False, failed={})
         seconds = self._node.config.lookup_timeout if timeout is None else timeout
-        with anyio.move_on_after(seconds):
-            result = await self._announce(self._lookups.begin(key, on_event))
-            await self.store.own_provided([key], self._wall_clock())
-            return result
+        result = None
+        try:
+            with anyio.move_on_after(seconds):
+                result = await self._announce(self._lookups.begin(key, on_event))
+                now = self._wall_clock()
+                await self.store.own_provided([key], now)
+                self.sweeper.expect(key, now)
+                return result
+        finally:
+            if result is None:
+                self.sweeper.wake(self._config.sweep_retry)
         raise OperationTimeout(f"the content was not provided within {seconds:g} s")
+
+    async def provide_many(self, contents: Iterable[bytes | str]) -> int:
+        """See `Dht.provide_many`."""
+        keys = list(map(content_key, contents))
+        for start in range(0, len(keys), OWN_BATCH):
+            await self.store.own_add(*keys[start : start + OWN_BATCH])
+        self.sweeper.wake()
+        return len(keys)
 
     async def stop(self, contents: Iterable[bytes | str]) -> None:
         """See `Dht.stop_providing`."""
@@ -223,13 +259,33 @@ class Providers:
                 info = PeerInfo(peer, tuple(self._node.addresses(peer)))
             selection.add(info)
 
-    # --- keep -------------------------------------------------------------------------------------
-
-    async def collect_garbage_periodically(self) -> None:
-        """Remove what is too old, until cancelled."""
+    async def _collect_garbage(self) -> None:
         while True:
             await anyio.sleep(self._config.gc_interval)
-            await self.store.collect_garbage()
+            try:
+                await self.store.collect_garbage()
+            except StorageError as fault:
+                logger.warning("providers that are too old cannot be removed: %s", fault)
+
+
+class _Ground:
+    """The DHT as sweeps need it."""
+
+    def __init__(self, node: LocalNode, lookups: Lookups) -> None:
+        self.key_of = node.key_of
+        self._node = node
+        self._lookups = lookups
+
+    async def nearest(self, key: bytes) -> Sequence[PeerId]:
+        """The k nearest to a key. Raises P2PError."""
+        return (await self._lookups.nearest(key)).peers
+
+    async def tell(self, peer: PeerId, keys: Sequence[bytes]) -> None:
+        """Tell a peer that we provide these keys, over one stream. Raises P2PError."""
+        if not self._node.is_connected(peer):
+            await self._node.dial(peer)
+        provider = ourselves(self._node)
+        await self._node.messenger.tell(peer, [add_provider(key, provider) for key in keys])
 
 
 class _Selection:

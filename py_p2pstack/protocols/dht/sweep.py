@@ -80,9 +80,17 @@ class Sweeper:
         self._moved = anyio.Event()
 
     def wake(self, delay: float = 0.0) -> None:
-        """Have the next pass begin in `delay` seconds at the latest: there are keys that were not provided."""
-        self._next = min(self._next, self._wall_clock() + delay)
-        self._moved.set()
+        """Have the next pass begin in `delay` seconds at the latest: there are keys to provide then."""
+        due = self._wall_clock() + delay
+        if due < self._next:
+            self._next = due
+            self._moved.set()
+
+    def expect(self, key: bytes, provided_at: float) -> None:
+        """A key was provided just now by other means: see that a pass begins when it is due again."""
+        if self._config.reprovide_interval:
+            now = self._wall_clock()
+            self.wake(self._schedule.due_at(key_of(key), provided_at, now) - now)
 
     async def run(self) -> None:
         """Pass after pass whenever something is due, until cancelled."""
