@@ -94,6 +94,10 @@ class RoutingTable(Generic[P]):
             return len(self._buckets[cpl])
         return sum(entry.cpl == cpl for entry in self._buckets[-1].entries.values())
 
+    def waiting_counts(self) -> dict[int, int]:
+        """How many peers wait to replace others, by the prefix length they share with us."""
+        return {cpl: len(waiting) for cpl, waiting in self._waiting.items() if waiting}
+
     def max_cpl(self) -> int:
         """The most bits a peer in the table shares with us; 0 for an empty table."""
         for bucket in reversed(self._buckets):

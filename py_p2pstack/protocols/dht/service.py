@@ -11,7 +11,7 @@ from py_p2pstack.addresses import PeerInfo
 from py_p2pstack.errors import LookupFailure, NotEnabled, PeerNotFound
 from py_p2pstack.events import Subscription
 from py_p2pstack.identity import PeerId
-from py_p2pstack.kademlia import LookupResult, PeerState
+from py_p2pstack.kademlia import LookupResult, NetworkSize, PeerState
 from py_p2pstack.protocols.dht import codec
 from py_p2pstack.protocols.dht.codec import Message, MessageType
 from py_p2pstack.protocols.dht.events import EVENT_TYPES, FinalPeer, OnEvent, QueryEvent
@@ -43,6 +43,10 @@ class Dht(DhtParts):
         await self._refresher.gather()
         await self._refresher.refresh(force=True)
         return len(self.routing_table)
+
+    def network_size(self) -> NetworkSize | None:
+        """How many peers there are besides us, by the lookups of the last hours; None before there were a few."""
+        return self._lookups.network_size()
 
     async def find_peer(
         self, peer: PeerId, *, timeout: float | None = None, on_event: OnEvent | None = None
