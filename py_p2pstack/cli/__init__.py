@@ -4,9 +4,10 @@ main               the root: which command lives in which module (imported when 
 settings           options: flag > environment > config file > default
 failures           what went wrong → an exit code and one line: `error: cause → what to do`
 running            runs a command on asyncio or trio, and ends it well on Ctrl-C and SIGTERM
-calls              what may be asked of a node, as JSON goes in and out
+callee, calls      what may be asked of a node, as JSON goes in and out
+asking             asks, and shows the answer
 access             a node to ask: the one that runs in the data directory, or a short-lived one of our own
-control            the control socket of a running node, both ends
+control            the control socket of a running node; `control_client` is its other end, quick to import
 identity_commands, node_commands, peer_commands, dht_commands, completion     the commands
 lookup_tree        a lookup as a tree, made from its events
 render             everything drawn in the terminal

@@ -10,18 +10,19 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from py_p2pstack.addresses import PeerInfo
-from py_p2pstack.cli.calls import Answer, Callee, Calls, Give
-from py_p2pstack.cli.control import running_node
+from py_p2pstack.cli.callee import Answer, Callee, Give
+from py_p2pstack.cli.control_client import running_node
 from py_p2pstack.cli.failures import Exit, Failure, one_line
 from py_p2pstack.errors import P2PError
-from py_p2pstack.node import Host
-from py_p2pstack.protocols.dht import Dht, DhtConfig
-from py_p2pstack.protocols.dht.events import OnEvent
+
+if TYPE_CHECKING:
+    from py_p2pstack.addresses import PeerInfo
+    from py_p2pstack.node import Host
+    from py_p2pstack.protocols.dht.events import OnEvent
 
 GRACE = 0.3  # seconds the other bootstrap peers have when one is connected
 CONNECT_TIMEOUT = 15.0  # seconds for the first of them
@@ -60,6 +61,11 @@ async def open_node(where: Where, *, needs_peers: bool = True) -> AsyncIterator[
 
 @asynccontextmanager
 async def _own_node(where: Where) -> AsyncIterator[Callee]:
+    from py_p2pstack.addresses import PeerInfo
+    from py_p2pstack.cli.calls import Calls
+    from py_p2pstack.node import Host
+    from py_p2pstack.protocols.dht import Dht, DhtConfig
+
     peers = tuple(map(PeerInfo.parse, where.bootstrap))
     config = DhtConfig(prefix=where.network, mode="client", bootstrap_peers=peers, auto_refresh=False)
     async with Host() as host, Dht(host, config) as dht:
@@ -71,7 +77,7 @@ async def _own_node(where: Where) -> AsyncIterator[Callee]:
 class OwnNode:
     """A node of our own, which cannot be found by others."""
 
-    def __init__(self, calls: Calls) -> None:
+    def __init__(self, calls: Callee) -> None:
         self._calls = calls
 
     async def call(

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
 
+from py_p2pstack.cli.access import Where, open_node
+from py_p2pstack.cli.callee import Answer, Callee, Give
 from py_p2pstack.cli.failures import Failure
 from py_p2pstack.cli.settings import SCHEMA, bootstrap_of, data_dir
 
-FRAME = 0.08  # seconds between two drawings of a live lookup
+if TYPE_CHECKING:
+    from py_p2pstack.protocols.dht.events import QueryEvent
 
-Answer = dict[str, Any]
+FRAME = 0.08  # seconds between two drawings of a live lookup
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,20 +36,17 @@ class Question:
     """Writes the result to standard output."""
     show_item: Callable[[Answer], None] | None = None
     """Writes one thing found on the way."""
-    plain: Mapping[str, object] = field(default_factory=dict)
-    """Goes into the JSON result in place of what went over the wire."""
 
 
-def ask(ctx: click.Context, question: Question) -> int:
-    """Ask as the options of the command say; return the exit code. Raises Failure, P2PError."""
+def ask(question: Question) -> int:
+    """Ask as the options of the command that runs say; return the exit code. Raises Failure, P2PError."""
     from py_p2pstack.cli.running import run_async
 
+    ctx = click.get_current_context()
     return run_async(lambda: _ask(ctx, question), backend=ctx.params["backend"])
 
 
 async def _ask(ctx: click.Context, question: Question) -> None:
-    from py_p2pstack.cli.access import open_node
-
     params = ctx.params
     as_json, trace = params["json"], params.get("trace", False)
     held: list[Answer] = []
@@ -54,40 +54,32 @@ async def _ask(ctx: click.Context, question: Question) -> None:
 
     async def give(item: Answer) -> None:
         if as_json:
-            write_json({"command": question.call, "item": item | _plain_value(question, item)})
+            write_json({"command": question.call, "item": item})
         elif question.show_item is not None:
             if drawing:  # the screen is the drawing's until it is done
                 held.append(item)
             else:
                 question.show_item(item)
 
-    on_event = None
-    async with _progress(question.title, quiet=params["quiet"] or as_json or drawing):
-        async with open_node(where_of(ctx), needs_peers=question.call != "ping") as node:
-            if drawing:
-                result = await _drawn(question, node.call, give)
-            else:
-                if trace and as_json:
-                    from py_p2pstack.protocols.dht.trace import to_json
-
-                    def on_event(event: Any) -> None:
-                        write_json(to_json(event))
-
-                result = await node.call(question.call, question.arguments, give=give, on_event=on_event)
+    async with (
+        _progress(question.title, quiet=params["quiet"] or as_json or drawing),
+        open_node(where_of(ctx), needs_peers=question.call.startswith("dht.")) as node,
+    ):
+        if drawing:
+            result = await _drawn(question, node, give)
+        else:
+            on_event = _write_event if trace and as_json else None
+            result = await node.call(question.call, question.arguments, give=give, on_event=on_event)
     for item in held:
         assert question.show_item is not None
         question.show_item(item)
     if as_json:
-        write_json({"command": question.call} | result | dict(question.plain))
+        write_json({"command": question.call} | result)
     else:
         question.show(result)
 
 
-def _plain_value(question: Question, item: Answer) -> Mapping[str, object]:
-    return {name: value for name, value in question.plain.items() if name in item}
-
-
-async def _drawn(question: Question, call: Callable[..., Awaitable[Answer]], give: Callable[..., Any]) -> Answer:
+async def _drawn(question: Question, node: Callee, give: Give) -> Answer:
     """Ask, and draw the lookup on standard error until it is over; the last picture stays."""
     import anyio
     from rich.live import Live
@@ -113,18 +105,24 @@ async def _drawn(question: Question, call: Callable[..., Awaitable[Answer]], giv
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(refresh)
             try:
-                return await call(question.call, question.arguments, give=give, on_event=tree.take)
+                result = await node.call(question.call, question.arguments, give=give, on_event=tree.take)
             finally:
                 tasks.cancel_scope.cancel()
                 live.vertical_overflow = "visible"
+    return result
+
+
+def _write_event(event: QueryEvent) -> None:
+    from py_p2pstack.protocols.dht.trace import to_json
+
+    write_json(to_json(event))
 
 
 @asynccontextmanager
 async def _progress(title: str, *, quiet: bool) -> AsyncIterator[None]:
     """Tell on standard error what is going on, if somebody looks at it."""
     if quiet or not sys.stderr.isatty():
-        with nullcontext():
-            yield
+        yield
         return
     from py_p2pstack.cli import render
 
@@ -132,10 +130,8 @@ async def _progress(title: str, *, quiet: bool) -> AsyncIterator[None]:
         yield
 
 
-def where_of(ctx: click.Context) -> Any:
+def where_of(ctx: click.Context) -> Where:
     """Which node the options mean."""
-    from py_p2pstack.cli.access import Where
-
     params = ctx.params
     return Where(
         data_dir=data_dir(params["data_dir"]),

@@ -1,6 +1,7 @@
 """What may be asked of a node: JSON goes in and comes out, so that it is one whether the node is here or elsewhere.
 
-A call has a name, arguments, one result, and may give out items before it; byte strings are base64.
+A call has a name, arguments, one result, and may give out items before it. Keys are text, a bare one in a namespace;
+values are base64.
 """
 
 from __future__ import annotations
@@ -9,32 +10,23 @@ import time
 from base64 import b64decode, b64encode
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
-from typing import Any, Protocol
+from typing import Any
 
 import anyio
 
 from py_p2pstack import __version__
 from py_p2pstack.addresses import PeerInfo
+from py_p2pstack.cli.callee import Answer, Give
 from py_p2pstack.cli.failures import Exit, Failure
 from py_p2pstack.core.types import Connectedness
-from py_p2pstack.errors import InvalidAddress, InvalidPeerId, P2PError
+from py_p2pstack.errors import InvalidAddress, InvalidPeerId, InvalidRecord, P2PError
 from py_p2pstack.identity import PeerId
 from py_p2pstack.kademlia import key_of
 from py_p2pstack.node import Host
 from py_p2pstack.protocols.dht import Dht
+from py_p2pstack.protocols.dht.content import content_key
 from py_p2pstack.protocols.dht.events import OnEvent
-
-Answer = dict[str, object]
-Give = Callable[[Answer], Awaitable[None]]
-"""Passes an item on; may wait for whoever takes it."""
-
-
-class Callee(Protocol):
-    """Whatever can be called: a node here, or one at the other end of a socket."""
-
-    async def call(
-        self, name: str, arguments: Mapping[str, Any], *, give: Give, on_event: OnEvent | None = None
-    ) -> Answer: ...
+from py_p2pstack.protocols.dht.key_text import key_from_text
 
 
 class Calls:
@@ -118,10 +110,7 @@ class Calls:
     async def _reach(self, peer: str) -> PeerId:
         """Connect to a peer given by an address, or by its id alone; then the DHT finds it."""
         if not peer.startswith("/"):
-            try:
-                peer_id = PeerId.parse(peer)
-            except InvalidPeerId as fault:
-                raise Failure(Exit.USAGE, str(fault), "give a peer id, or an address ending in /p2p/<peer id>") from None
+            peer_id = _peer_id(peer)
             if self._host.network.connectedness(peer_id) is not Connectedness.CONNECTED:
                 await self._dht.find_peer(peer_id)
             return peer_id
@@ -138,7 +127,7 @@ class Calls:
         self, key: str, value: str, quorum: int, timeout: float, give: Give, on_event: OnEvent | None
     ) -> Answer:
         result = await self._dht.put_value(
-            _bytes(key), _bytes(value), quorum=quorum, timeout=timeout, on_event=on_event
+            _key(key), b64decode(value, validate=True), quorum=quorum, timeout=timeout, on_event=on_event
         )
         return {
             "key": key,
@@ -148,12 +137,12 @@ class Calls:
         }
 
     async def _get(self, key: str, quorum: int, timeout: float, give: Give, on_event: OnEvent | None) -> Answer:
-        value = await self._dht.get_value(_bytes(key), quorum=quorum, timeout=timeout, on_event=on_event)
+        value = await self._dht.get_value(_key(key), quorum=quorum, timeout=timeout, on_event=on_event)
         return {"key": key, "value": _text(value)}
 
     async def _search(self, key: str, quorum: int, timeout: float, give: Give, on_event: OnEvent | None) -> Answer:
         found = 0
-        async with self._dht.search_value(_bytes(key), quorum=quorum, timeout=timeout, on_event=on_event) as values:
+        async with self._dht.search_value(_key(key), quorum=quorum, timeout=timeout, on_event=on_event) as values:
             async for value in values:
                 found += 1
                 await give({"key": key, "value": _text(value)})
@@ -162,11 +151,11 @@ class Calls:
         return {"key": key, "found": found}
 
     async def _find_peer(self, peer: str, timeout: float, give: Give, on_event: OnEvent | None) -> Answer:
-        info = await self._dht.find_peer(PeerId.parse(peer), timeout=timeout, on_event=on_event)
+        info = await self._dht.find_peer(_peer_id(peer), timeout=timeout, on_event=on_event)
         return {"peer": peer, "addresses": [str(address) for address in info.full_addresses()]}
 
     async def _closest(self, key: str, timeout: float, give: Give, on_event: OnEvent | None) -> Answer:
-        target = _bytes(key)
+        target = _place(key)
         peers = await self._dht.get_closest_peers(target, timeout=timeout, on_event=on_event)
         return {
             "key": key,
@@ -181,7 +170,7 @@ class Calls:
         return {"peer": str(peer), "addresses": [str(address) for address in info.full_addresses()]}
 
     async def _provide(self, content: str, timeout: float, give: Give, on_event: OnEvent | None) -> Answer:
-        result = await self._dht.provide(content, timeout=timeout, on_event=on_event)
+        result = await self._dht.provide(_content(content), timeout=timeout, on_event=on_event)
         return {
             "content": content,
             "key": result.key.hex(),
@@ -194,7 +183,9 @@ class Calls:
         self, content: str, count: int, timeout: float, give: Give, on_event: OnEvent | None
     ) -> Answer:
         found = 0
-        async with self._dht.find_providers(content, count=count, timeout=timeout, on_event=on_event) as providers:
+        async with self._dht.find_providers(
+            _content(content), count=count, timeout=timeout, on_event=on_event
+        ) as providers:
             async for info in providers:
                 found += 1
                 await give({"peer": str(info.peer_id), "addresses": [str(each) for each in info.full_addresses()]})
@@ -251,8 +242,33 @@ def _connected(host: Host, peer: PeerId) -> bool:
     return host.network.connectedness(peer) is Connectedness.CONNECTED
 
 
-def _bytes(text: str) -> bytes:
-    return b64decode(text, validate=True)
+def _key(text: str) -> bytes:
+    try:
+        return key_from_text(text)
+    except InvalidRecord as fault:
+        raise Failure(
+            Exit.USAGE, str(fault), "write a key as /namespace/name, with a peer id where it wants one"
+        ) from None
+
+
+def _place(text: str) -> bytes:
+    """A key, or a peer's own place."""
+    return _key(text) if text.startswith("/") else _peer_id(text).to_bytes()
+
+
+def _peer_id(text: str) -> PeerId:
+    try:
+        return PeerId.parse(text)
+    except InvalidPeerId as fault:
+        raise Failure(Exit.USAGE, str(fault), "a peer id is what p2pstack id prints: 12D3KooW…") from None
+
+
+def _content(text: str) -> str:
+    try:
+        content_key(text)
+    except ValueError as fault:
+        raise Failure(Exit.USAGE, str(fault), "name content by its CID: bafy… or Qm…") from None
+    return text
 
 
 def _text(data: bytes) -> str:

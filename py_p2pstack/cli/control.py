@@ -1,4 +1,4 @@
-"""The control socket of a running node: a call and its answers as lines of JSON, one call a connection.
+"""The control socket of a running node, its own end: a call and its answers are lines of JSON, one call a connection.
 
     → {"version":1,"call":"dht.get","arguments":{…},"trace":true,"network":"/p2pstack"}
     ← {"event":{…}}        every step of a DHT operation, with `trace`; dropped rather than waited for
@@ -19,8 +19,7 @@ import os
 import secrets
 import socket
 import sys
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,19 +28,16 @@ from anyio.abc import ByteStream, SocketListener, TaskStatus
 from anyio.streams.buffered import BufferedByteReceiveStream
 from anyio.streams.memory import MemoryObjectSendStream
 
-from py_p2pstack.cli.calls import Answer, Callee, Give
+from py_p2pstack.cli.callee import Answer, Callee
+from py_p2pstack.cli.control_client import PORT_FILE, SOCKET, VERSION, from_line, to_line
 from py_p2pstack.cli.failures import Exit, Failure, failure_of
-from py_p2pstack.protocols.dht.events import OnEvent, QueryEvent
-from py_p2pstack.protocols.dht.trace import from_json, to_json
+from py_p2pstack.protocols.dht.events import QueryEvent
+from py_p2pstack.protocols.dht.trace import to_json
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1
-SOCKET = "control.sock"
-PORT_FILE = "control.json"
 MAX_PATH = 100  # bytes of a socket's path; Linux takes 107, macOS 103
 MAX_REQUEST = 16 * 1024 * 1024  # bytes; a value is at most a few MiB, in base64
-MAX_ANSWER = 16 * 1024 * 1024
 REQUEST_TIMEOUT = 10.0  # seconds for the request to come
 SEND_TIMEOUT = 30.0  # for a client to take a line
 QUEUE = 1024  # lines that wait to be taken
@@ -61,14 +57,14 @@ class ControlServer:
 
     async def serve(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; tells when it listens. Raises OSError."""
-        remove_control_files(self._directory)
+        _remove_files(self._directory)
         listener = await self._listen()
         try:
             async with listener:
                 task_status.started()
                 await listener.serve(self._serve_client)
         finally:
-            remove_control_files(self._directory)
+            _remove_files(self._directory)
 
     async def _listen(self) -> SocketListener:
         path = self._directory / SOCKET
@@ -94,7 +90,7 @@ class ControlServer:
             async with stream:
                 if self._clients > self._max_clients:
                     busy = Failure(Exit.ERROR, f"the node serves {self._max_clients} calls already", "try again later")
-                    await stream.send(_line({"error": busy.to_json()}))
+                    await stream.send(to_line({"error": busy.to_json()}))
                 else:
                     await self._answer(stream)
         except* (anyio.BrokenResourceError, anyio.ClosedResourceError, TimeoutError):
@@ -106,11 +102,11 @@ class ControlServer:
         reader = BufferedByteReceiveStream(stream)
         try:
             with anyio.fail_after(REQUEST_TIMEOUT):
-                request = _parse(await reader.receive_until(b"\n", MAX_REQUEST))
+                request = from_line(await reader.receive_until(b"\n", MAX_REQUEST))
             self._check(request)
         except (Failure, anyio.DelimiterNotFound, anyio.IncompleteRead) as fault:  # a silent one is just left
             told = fault if isinstance(fault, Failure) else Failure(Exit.USAGE, "no whole request came")
-            await stream.send(_line({"error": told.to_json()}))
+            await stream.send(to_line({"error": told.to_json()}))
             return
         lines, taker = anyio.create_memory_object_stream[bytes](QUEUE)
         async with anyio.create_task_group() as tasks:
@@ -138,12 +134,12 @@ class ControlServer:
     async def _call(self, request: Mapping[str, Any], lines: MemoryObjectSendStream[bytes]) -> None:
         def on_event(event: QueryEvent) -> None:
             try:
-                lines.send_nowait(_line({"event": to_json(event)}))
+                lines.send_nowait(to_line({"event": to_json(event)}))
             except (anyio.WouldBlock, anyio.BrokenResourceError):
                 pass  # a picture with a gap is better than a lookup that waits
 
         async def give(item: Answer) -> None:
-            await lines.send(_line({"item": item}))
+            await lines.send(to_line({"item": item}))
 
         async with lines:
             try:
@@ -158,72 +154,9 @@ class ControlServer:
                 if told is None:
                     logger.exception("a call over the control socket failed")
                     told = Failure(Exit.ERROR, f"the node failed: {type(fault).__name__}", "see its log")
-                await lines.send(_line({"error": told.to_json()}))
+                await lines.send(to_line({"error": told.to_json()}))
             else:
-                await lines.send(_line({"result": result}))
-
-
-class RunningNode:
-    """The other end: a node that runs in some data directory."""
-
-    def __init__(self, stream: ByteStream, token: str, network: str | None) -> None:
-        """`network`: the one it must be in; None if any will do."""
-        self._stream = stream
-        self._head = {"version": VERSION, "token": token, "network": network}
-
-    async def call(
-        self, name: str, arguments: Mapping[str, Any], *, give: Give, on_event: OnEvent | None = None
-    ) -> Answer:
-        """The one call of this connection. Raises Failure."""
-        request = self._head | {"call": name, "arguments": arguments, "trace": on_event is not None}
-        reader = BufferedByteReceiveStream(self._stream)
-        try:
-            await self._stream.send(_line(request))
-            while True:
-                answer = _parse(await reader.receive_until(b"\n", MAX_ANSWER))
-                match answer:
-                    case {"event": event}:
-                        if on_event is not None:
-                            on_event(from_json(event))
-                    case {"item": dict(item)}:
-                        await give(item)
-                    case {"result": dict(result)}:
-                        return result
-                    case {"error": {"code": int(code), "cause": str(cause), "remedy": str(remedy)}}:
-                        raise Failure(code, cause, remedy)
-        except (anyio.IncompleteRead, anyio.EndOfStream, anyio.BrokenResourceError, anyio.DelimiterNotFound):
-            raise Failure(Exit.ERROR, "the running node ended before its answer", "start it, and try again") from None
-
-
-@asynccontextmanager
-async def running_node(directory: Path, *, network: str | None = None) -> AsyncIterator[RunningNode | None]:
-    """Connect to the node that runs in a data directory; None if there is none."""
-    found = await _connect(directory)
-    if found is None:
-        yield None
-        return
-    stream, token = found
-    async with stream:
-        yield RunningNode(stream, token, network)
-
-
-async def _connect(directory: Path) -> tuple[ByteStream, str] | None:
-    try:
-        if sys.platform != "win32" and (directory / SOCKET).exists():
-            return await anyio.connect_unix(directory / SOCKET), ""
-        with (directory / PORT_FILE).open("rb") as file:
-            told = _parse(file.read(4096))
-        return await anyio.connect_tcp("127.0.0.1", int(told["port"])), str(told["token"])
-    except (FileNotFoundError, NotADirectoryError, ConnectionError):
-        return None  # none, or what a node that was killed left behind
-    except (KeyError, TypeError, ValueError):
-        raise Failure(Exit.ERROR, f"{directory / PORT_FILE} is damaged", "remove it, and restart the node") from None
-
-
-def remove_control_files(directory: Path) -> None:
-    """Remove the socket and the port file, if there are any."""
-    for name in (SOCKET, PORT_FILE):
-        (directory / name).unlink(missing_ok=True)
+                await lines.send(to_line({"result": result}))
 
 
 async def _watch(reader: BufferedByteReceiveStream, scope: anyio.CancelScope) -> None:
@@ -245,15 +178,7 @@ def _write_private(path: Path, data: bytes) -> None:
         file.write(data)
 
 
-def _line(message: Mapping[str, object]) -> bytes:
-    return json.dumps(message, separators=(",", ":")).encode() + b"\n"
-
-
-def _parse(line: bytes) -> dict[str, Any]:
-    try:
-        message = json.loads(line)
-    except (ValueError, RecursionError):
-        message = None
-    if not isinstance(message, dict):
-        raise Failure(Exit.USAGE, "what came over the control socket is no JSON object", "use the same version for both")
-    return message
+def _remove_files(directory: Path) -> None:
+    """Remove the socket and the port file, if there are any."""
+    for name in (SOCKET, PORT_FILE):
+        (directory / name).unlink(missing_ok=True)

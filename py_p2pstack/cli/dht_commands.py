@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from py_p2pstack.cli.asking import Question, ask, read_value, say
+from py_p2pstack.cli.callee import Answer
 from py_p2pstack.cli.failures import one_line
 from py_p2pstack.cli.settings import options
 
@@ -16,20 +17,6 @@ MAX_VALUE = 4 * 1024 * 1024  # bytes read; the network takes less, and says so
 
 _COMMON = options("bootstrap", "network", "timeout", "data-dir", "json", "trace", "quiet", "backend")
 _TO_LOOK_AT = options("bootstrap", "network", "timeout", "data-dir", "json", "quiet", "backend")
-
-Answer = dict[str, Any]
-
-
-class KeyType(click.ParamType):
-    """A DHT key: `/namespace/…`, or bare, which the option `--namespace` completes."""
-
-    name = "key"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Leave it; the namespace may not be known yet."""
-        if not value:
-            self.fail("a key has at least one character", param, ctx)
-        return str(value)
 
 
 @click.group()
@@ -41,36 +28,11 @@ def dht() -> None:
     """
 
 
-def _key(ctx: click.Context, key: str, namespace: str) -> tuple[str, bytes]:
-    """A key as it is written in full, and its bytes."""
-    from py_p2pstack.errors import InvalidRecord
-    from py_p2pstack.protocols.dht.key_text import key_from_text
-
-    text = key if key.startswith("/") else f"/{namespace.strip('/')}/{key}"
-    try:
-        return text, key_from_text(text)
-    except InvalidRecord as fault:
-        raise click.BadParameter(str(fault), ctx, param_hint="KEY") from None
-
-
-def _peer(ctx: click.Context, text: str) -> bytes:
-    from py_p2pstack.errors import InvalidPeerId
-    from py_p2pstack.identity import PeerId
-
-    try:
-        return PeerId.parse(text).to_bytes()
-    except InvalidPeerId as fault:
-        raise click.BadParameter(str(fault), ctx, param_hint="PEER_ID") from None
-
-
-def _content(ctx: click.Context, text: str) -> str:
-    from py_p2pstack.protocols.dht.content import content_key
-
-    try:
-        content_key(text)
-    except ValueError as fault:
-        raise click.BadParameter(str(fault), ctx, param_hint="CID") from None
-    return text
+def _full(key: str, namespace: str) -> str:
+    """A key with its namespace. Raises click.BadParameter."""
+    if not key:
+        raise click.BadParameter("a key has at least one character", param_hint="KEY")
+    return key if key.startswith("/") else f"/{namespace.strip('/')}/{key}"
 
 
 def _write(answer: Answer) -> None:
@@ -78,8 +40,8 @@ def _write(answer: Answer) -> None:
     data = b64decode(answer["value"])
     if sys.stdout.isatty() and not data.endswith(b"\n"):
         data += b"\n"
-    click.get_binary_stream("stdout").write(data)
-    click.get_binary_stream("stdout").flush()
+    sys.stdout.buffer.write(data)
+    sys.stdout.flush()
 
 
 def _peers(told: list[Answer]) -> None:
@@ -95,75 +57,69 @@ def _peer_line(each: Answer) -> None:
 
 
 @dht.command()
-@click.argument("key", type=KeyType())
+@click.argument("key")
 @click.argument("value")
 @options("namespace", "quorum")
 @_COMMON
-@click.pass_context
-def put(
-    ctx: click.Context, key: str, value: str, namespace: str, quorum: int | None, timeout: float, **_: Any
-) -> int:
+def put(key: str, value: str, namespace: str, quorum: int | None, timeout: float, **_: Any) -> int:
     """Put VALUE under KEY: its own text, @FILE for a file's bytes, or - for standard input.
 
     A running node puts it again every 22 to 24 hours; one that is put by a short-lived node is forgotten after 48.
     """
-    text, name = _key(ctx, key, namespace)
+    text = _full(key, namespace)
     data = read_value(value, MAX_VALUE)
 
     def show(result: Answer) -> None:
         for peer, reason in result["refused"].items():
             say(f"warning: {peer} does not keep it: {one_line(reason)}")
-        click.echo(f"{one_line(text)}: {len(data)} bytes, kept by {len(result['replicas'])} of {len(result['asked'])} peers")
+        click.echo(
+            f"{one_line(text)}: {len(data)} bytes, kept by {len(result['replicas'])} of {len(result['asked'])} peers"
+        )
 
     arguments = {
-        "key": b64encode(name).decode(),
+        "key": text,
         "value": b64encode(data).decode(),
         "quorum": 1 if quorum is None else quorum,
         "timeout": timeout,
     }
     return ask(
-        ctx,
-        Question(call="dht.put", arguments=arguments, title=f"put {one_line(text)}", show=show, plain={"key": text}),
+        Question(call="dht.put", arguments=arguments, title=f"put {one_line(text)}", show=show),
     )
 
 
 @dht.command()
-@click.argument("key", type=KeyType())
+@click.argument("key")
 @options("namespace", "quorum")
 @_COMMON
-@click.pass_context
-def get(ctx: click.Context, key: str, namespace: str, quorum: int | None, timeout: float, **_: Any) -> int:
+def get(key: str, namespace: str, quorum: int | None, timeout: float, **_: Any) -> int:
     """Write the value under KEY to standard output, byte by byte."""
-    text, name = _key(ctx, key, namespace)
-    arguments = {"key": b64encode(name).decode(), "quorum": quorum or 0, "timeout": timeout}
+    text = _full(key, namespace)
+    arguments = {"key": text, "quorum": quorum or 0, "timeout": timeout}
     return ask(
-        ctx,
-        Question(call="dht.get", arguments=arguments, title=f"get {one_line(text)}", show=_write, plain={"key": text}),
+        Question(call="dht.get", arguments=arguments, title=f"get {one_line(text)}", show=_write),
     )
 
 
 @dht.command()
-@click.argument("key", type=KeyType())
+@click.argument("key")
 @options("namespace", "quorum")
 @_COMMON
-@click.pass_context
-def search(ctx: click.Context, key: str, namespace: str, quorum: int | None, timeout: float, **_: Any) -> int:
+def search(key: str, namespace: str, quorum: int | None, timeout: float, **_: Any) -> int:
     """Write each value under KEY that is better than those before it, a line end behind each.
 
     For values that are no text take --json, where they are base64.
     """
-    text, name = _key(ctx, key, namespace)
+    text = _full(key, namespace)
 
     def show_item(item: Answer) -> None:
-        click.get_binary_stream("stdout").write(b64decode(item["value"]) + b"\n")
-        click.get_binary_stream("stdout").flush()
+        sys.stdout.buffer.write(b64decode(item["value"]) + b"\n")
+        sys.stdout.flush()
 
-    arguments = {"key": b64encode(name).decode(), "quorum": quorum or 0, "timeout": timeout}
+    arguments = {"key": text, "quorum": quorum or 0, "timeout": timeout}
     question = Question(
         call="dht.search", arguments=arguments, title=f"search {one_line(text)}", show=_nothing, show_item=show_item,
-        plain={"key": text},
     )  # fmt: skip
-    return ask(ctx, question)
+    return ask(question)
 
 
 # --- peers -----------------------------------------------------------------------------------------
@@ -172,36 +128,36 @@ def search(ctx: click.Context, key: str, namespace: str, quorum: int | None, tim
 @dht.command("find-peer")
 @click.argument("peer_id")
 @_COMMON
-@click.pass_context
-def find_peer(ctx: click.Context, peer_id: str, timeout: float, **_: Any) -> int:
+def find_peer(peer_id: str, timeout: float, **_: Any) -> int:
     """Find the peer PEER_ID, connect to it, and print its addresses."""
-    _peer(ctx, peer_id)
 
     def show(result: Answer) -> None:
         for address in result["addresses"]:
             click.echo(address)
 
     arguments = {"peer": peer_id, "timeout": timeout}
-    return ask(ctx, Question(call="dht.find-peer", arguments=arguments, title=f"find-peer {peer_id}", show=show))
+    return ask(Question(call="dht.find-peer", arguments=arguments, title=f"find-peer {peer_id}", show=show))
 
 
 @dht.command()
-@click.argument("key", metavar="KEY|PEER_ID", type=KeyType())
+@click.argument("key", metavar="KEY|PEER_ID")
 @options("namespace")
 @_COMMON
-@click.pass_context
-def closest(ctx: click.Context, key: str, namespace: str, timeout: float, **_: Any) -> int:
+def closest(key: str, namespace: str, timeout: float, **_: Any) -> int:
     """Print the peers nearest to KEY, or to a peer's own place, nearest first."""
+    from py_p2pstack.errors import InvalidPeerId
+    from py_p2pstack.identity import PeerId
+
     try:
-        name = _peer(ctx, key)
-    except click.BadParameter:
-        key, name = _key(ctx, key, namespace)
-    arguments = {"key": b64encode(name).decode(), "timeout": timeout}
+        PeerId.parse(key)
+    except InvalidPeerId:
+        key = _full(key, namespace)
+    arguments = {"key": key, "timeout": timeout}
     question = Question(
         call="dht.closest", arguments=arguments, title=f"closest {one_line(key)}",
-        show=lambda result: _peers(result["peers"]), plain={"key": key},
+        show=lambda result: _peers(result["peers"]),
     )  # fmt: skip
-    return ask(ctx, question)
+    return ask(question)
 
 
 # --- providers -------------------------------------------------------------------------------------
@@ -210,34 +166,30 @@ def closest(ctx: click.Context, key: str, namespace: str, timeout: float, **_: A
 @dht.command()
 @click.argument("cid")
 @_COMMON
-@click.pass_context
-def provide(ctx: click.Context, cid: str, timeout: float, **_: Any) -> int:
+def provide(cid: str, timeout: float, **_: Any) -> int:
     """Have the running node tell the network that it provides the content CID, now and every 22 hours."""
-    content = _content(ctx, cid)
 
     def show(result: Answer) -> None:
         for peer, reason in result["failed"].items():
             say(f"warning: {peer} was not told: {one_line(reason)}")
         click.echo(f"{cid}: {len(result['told'])} peers told")
 
-    arguments = {"content": content, "timeout": timeout}
-    return ask(ctx, Question(call="dht.provide", arguments=arguments, title=f"provide {cid}", show=show))
+    arguments = {"content": cid, "timeout": timeout}
+    return ask(Question(call="dht.provide", arguments=arguments, title=f"provide {cid}", show=show))
 
 
 @dht.command("find-providers")
 @click.argument("cid")
 @click.option("--count", "-n", type=click.IntRange(min=0), default=20, show_default=True, help="Enough; 0: all.")
 @_COMMON
-@click.pass_context
-def find_providers(ctx: click.Context, cid: str, count: int, timeout: float, **_: Any) -> int:
+def find_providers(cid: str, count: int, timeout: float, **_: Any) -> int:
     """Print who provides the content CID, each as soon as it is found."""
-    content = _content(ctx, cid)
-    arguments = {"content": content, "count": count, "timeout": timeout}
+    arguments = {"content": cid, "count": count, "timeout": timeout}
     question = Question(
         call="dht.find-providers", arguments=arguments, title=f"find-providers {cid}", show=_nothing,
         show_item=_peer_line,
     )  # fmt: skip
-    return ask(ctx, question)
+    return ask(question)
 
 
 def _nothing(result: Answer) -> None:
@@ -249,13 +201,16 @@ def _nothing(result: Answer) -> None:
 
 @dht.command()
 @_TO_LOOK_AT
-@click.pass_context
-def stats(ctx: click.Context, timeout: float, **_: Any) -> int:
+def stats(timeout: float, **_: Any) -> int:
     """Show how the node stands in the network."""
 
     def show(result: Answer) -> None:
         size = result["network_size"]
-        about = "not known yet" if size is None else f"about {size:.0f} peers, give or take {size * result['network_size_error']:.0f}"
+        about = (
+            "not known yet"
+            if size is None
+            else f"about {size:.0f} peers, give or take {size * result['network_size_error']:.0f}"
+        )
         for name, value in (
             ("peer id", result["peer_id"]),
             ("protocol", f"{result['protocol']} ({result['mode']})"),
@@ -266,14 +221,13 @@ def stats(ctx: click.Context, timeout: float, **_: Any) -> int:
         ):
             click.echo(f"{name:<14} {value}")
 
-    return ask(ctx, Question(call="dht.stats", arguments={"timeout": timeout}, title="stats", show=show))
+    return ask(Question(call="dht.stats", arguments={"timeout": timeout}, title="stats", show=show))
 
 
 @dht.command()
 @options("verbose")
 @_TO_LOOK_AT
-@click.pass_context
-def table(ctx: click.Context, timeout: float, verbose: bool, **_: Any) -> int:
+def table(timeout: float, verbose: bool, **_: Any) -> int:
     """Draw the routing table: a bucket for each number of leading bits that a peer's key shares with ours."""
 
     def show(result: Answer) -> None:
@@ -282,4 +236,4 @@ def table(ctx: click.Context, timeout: float, verbose: bool, **_: Any) -> int:
         console = render.stdout()
         console.print(render.buckets(result, render.glyphs_for(console), every_peer=verbose))
 
-    return ask(ctx, Question(call="dht.table", arguments={"timeout": timeout}, title="table", show=show))
+    return ask(Question(call="dht.table", arguments={"timeout": timeout}, title="table", show=show))

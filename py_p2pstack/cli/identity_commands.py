@@ -16,7 +16,7 @@ KEY_FILE = "identity.key"
 @click.command("id")
 @click.argument("keyfile", required=False, type=click.Path(dir_okay=False, path_type=Path))
 @options("data-dir", "json")
-def show_id(keyfile: Path | None, data_dir: Path | None, json: bool) -> None:  # noqa: A002
+def show_id(keyfile: Path | None, data_dir: Path | None, json: bool) -> None:
     """Print the peer id of the node in the data directory, or of a KEYFILE."""
     from py_p2pstack.identity import load_key_file
 
@@ -49,7 +49,7 @@ def show_id(keyfile: Path | None, data_dir: Path | None, json: bool) -> None:  #
     "--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="Where to; the data directory by default."
 )
 @options("data-dir", "json")
-def keygen(key_type: str, output: Path | None, data_dir: Path | None, json: bool) -> None:  # noqa: A002
+def keygen(key_type: str, output: Path | None, data_dir: Path | None, json: bool) -> None:
     """Make a private key, in a file that only you can read, and print its peer id.
 
     A key that is there already is never overwritten.

@@ -20,8 +20,7 @@ _COMMON = options("bootstrap", "network", "timeout", "data-dir", "json", "quiet"
     "--interval", type=click.FloatRange(min=0), default=1.0, show_default=True, metavar="SECONDS", help="Between two."
 )
 @_COMMON
-@click.pass_context
-def ping(ctx: click.Context, peer: str, count: int, interval: float, timeout: float, **_: Any) -> int:
+def ping(peer: str, count: int, interval: float, timeout: float, **_: Any) -> int:
     """Ping PEER: an address that ends in /p2p/<peer id>, or a peer id, which is looked up first."""
     rtts: list[float] = []
 
@@ -35,14 +34,13 @@ def ping(ctx: click.Context, peer: str, count: int, interval: float, timeout: fl
         click.echo(f"{result['peer']}: {result['count']} pings, {times}")
 
     arguments = {"peer": peer, "count": count, "interval": interval, "timeout": timeout}
-    return ask(ctx, Question(call="ping", arguments=arguments, title=f"ping {peer}", show=show, show_item=show_item))
+    return ask(Question(call="ping", arguments=arguments, title=f"ping {peer}", show=show, show_item=show_item))
 
 
 @click.command()
 @click.argument("peer", metavar="PEER")
 @_COMMON
-@click.pass_context
-def identify(ctx: click.Context, peer: str, timeout: float, **_: Any) -> int:
+def identify(peer: str, timeout: float, **_: Any) -> int:
     """Show what PEER tells of itself: its software, its addresses, the protocols it speaks."""
 
     def show(result: dict[str, Any]) -> None:
@@ -55,4 +53,4 @@ def identify(ctx: click.Context, peer: str, timeout: float, **_: Any) -> int:
                 click.echo(f"  {name if not number else '':<10} {one_line(text)}")
 
     arguments = {"peer": peer, "timeout": timeout}
-    return ask(ctx, Question(call="identify", arguments=arguments, title=f"identify {peer}", show=show))
+    return ask(Question(call="identify", arguments=arguments, title=f"identify {peer}", show=show))

@@ -192,7 +192,9 @@ def buckets(table: Mapping[str, Any], glyphs: Glyphs = UNICODE, *, every_peer: b
         (f"{glyphs.root} ", "bold cyan"), (table["peer_id"], "bold"),
         (f"  {len(peers)} peer{'' if len(peers) == 1 else 's'}, at most {size} a bucket", "dim"),
     )  # fmt: skip
-    ours = Text.assemble(("our key  ", "dim"), (" ".join(bits[at : at + 8] for at in range(0, 48, 8)), "cyan"), glyphs.dots)
+    ours = Text.assemble(
+        ("our key  ", "dim"), (" ".join(bits[at : at + 8] for at in range(0, 48, 8)), "cyan"), glyphs.dots
+    )
     lines: list[RenderableType] = [head, ours, Text()]
     for cpl in range(depth + 1):
         mine = [peer for peer in peers if peer["cpl"] == cpl]
@@ -204,9 +206,7 @@ def buckets(table: Mapping[str, Any], glyphs: Glyphs = UNICODE, *, every_peer: b
     return Group(*lines)
 
 
-def _bucket(
-    cpl: int, bits: str, width: int, peers: Iterable[object], size: int, waiting: int, glyphs: Glyphs
-) -> Text:
+def _bucket(cpl: int, bits: str, width: int, peers: Iterable[object], size: int, waiting: int, glyphs: Glyphs) -> Text:
     count = len(list(peers))
     shown = bits[:cpl] if cpl < width else glyphs.dots + bits[cpl - width + 2 : cpl]
     flipped = "1" if bits[cpl] == "0" else "0"
@@ -224,7 +224,9 @@ def _bucket(
 def _bucket_peer(peer: Mapping[str, Any], width: int, glyphs: Glyphs) -> Text:
     line = Text(" " * (width + 7))
     connected = peer["connected"]
-    line.append(f"{glyphs.states[PeerState.QUERIED if connected else PeerState.HEARD]} ", "green" if connected else "dim")
+    line.append(
+        f"{glyphs.states[PeerState.QUERIED if connected else PeerState.HEARD]} ", "green" if connected else "dim"
+    )
     line.append(_short(peer["peer"], glyphs), style="bold")
     rtt = peer["rtt"]
     line.append(f"  {'-' if rtt is None else seconds(rtt):>9}  here {seconds(peer['age'])}, seen ", style="dim")

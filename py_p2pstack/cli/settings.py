@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 import platformdirs
@@ -22,6 +22,7 @@ from py_p2pstack.cli.failures import Exit, Failure
 APP = "p2pstack"
 SCHEMA = 1  # of everything --json writes
 MAX_CONFIG = 1024 * 1024  # bytes
+MAX_PREFIX = 100  # characters
 PRIVATE = "/p2pstack"
 PUBLIC = "/ipfs"
 PUBLIC_BOOTSTRAP = tuple(  # as in go-libp2p-kad-dht: DefaultBootstrapPeers
@@ -33,7 +34,7 @@ PUBLIC_BOOTSTRAP = tuple(  # as in go-libp2p-kad-dht: DefaultBootstrapPeers
         "QmcZf59bWwK5XFi76CZX8cbJ4BhTzzA3gU1ZjYZcYW3dwt",
     )
 )
-F = TypeVar("F", bound=Callable[..., object])
+Decorator = Callable[[Any], Any]
 
 
 class ConfigFile:
@@ -112,56 +113,43 @@ class SettingOption(click.Option):
         )
 
 
-class NetworkType(click.ParamType):
-    """A protocol prefix, or the public network by its name."""
-
-    name = "network"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the prefix."""
-        if value == "ipfs":
-            return PUBLIC
-        text = str(value)
-        if not text.startswith("/") or text.endswith("/") or not text.isprintable() or len(text) > 100:
-            self.fail(f"{text!r} is no network: write ipfs, or a protocol prefix such as {PRIVATE}", param, ctx)
-        return text
+def _network(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """The protocol prefix of a network."""
+    if value == "ipfs":
+        return PUBLIC
+    if not value.startswith("/") or value.endswith("/") or not value.isprintable() or len(value) > MAX_PREFIX:
+        raise click.BadParameter(f"{value!r} is no network: write ipfs, or a protocol prefix such as {PRIVATE}")
+    return value
 
 
-class AddressType(click.ParamType):
-    """A multiaddr; with `peer` one that ends in `/p2p/<peer id>`."""
+def _addresses(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """Multiaddrs; those to bootstrap from end in `/p2p/<peer id>`."""
+    from py_p2pstack import InvalidAddress, Multiaddr, PeerInfo
 
-    name = "multiaddr"
-
-    def __init__(self, *, peer: bool) -> None:
-        self.peer = peer
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Check the address, and return it as it was written."""
-        from py_p2pstack import InvalidAddress, Multiaddr, PeerInfo
-
+    for value in values:
         try:
-            if self.peer:
+            if param.name == "bootstrap":
                 PeerInfo.parse(value)
             else:
                 Multiaddr.parse(value)
         except InvalidAddress as fault:
-            self.fail(f"{value!r} is no address{' of a peer' if self.peer else ''}: {fault}", param, ctx)
-        return str(value)
+            raise click.BadParameter(f"{value!r}: {fault}") from None
+    return values
 
 
-def _option(*names: str, **details: Any) -> Callable[[F], F]:
+def _option(*names: str, **details: Any) -> Decorator:
     long_name = next(name for name in names if name.startswith("--")).removeprefix("--")
     details.setdefault("envvar", f"P2PSTACK_{long_name.upper().replace('-', '_')}")
     return click.option(*names, cls=SettingOption, show_envvar=False, **details)
 
 
-OPTIONS: Mapping[str, Callable[[Any], Any]] = {
+OPTIONS: Mapping[str, Decorator] = {
     "bootstrap": _option(
-        "--bootstrap", "-b", multiple=True, type=AddressType(peer=True), metavar="MULTIADDR",
+        "--bootstrap", "-b", multiple=True, callback=_addresses, metavar="MULTIADDR",
         help="A peer to join the network by; may be given more than once.",
     ),
     "network": _option(
-        "--network", type=NetworkType(), default=PRIVATE, show_default=True, metavar="PREFIX|ipfs",
+        "--network", callback=_network, default=PRIVATE, show_default=True, metavar="PREFIX|ipfs",
         help="Which network: a protocol prefix, or ipfs for the public one.",
     ),
     "namespace": _option("--namespace", default="v", show_default=True, help="The namespace of a bare KEY."),
@@ -186,25 +174,25 @@ OPTIONS: Mapping[str, Callable[[Any], Any]] = {
         help="The event loop to run on.",
     ),
     "listen": _option(
-        "--listen", "-l", multiple=True, type=AddressType(peer=False), default=("/ip4/0.0.0.0/tcp/0",),
+        "--listen", "-l", multiple=True, callback=_addresses, default=("/ip4/0.0.0.0/tcp/0",),
         show_default=True, metavar="MULTIADDR", help="Where to listen; may be given more than once.",
     ),
     "announce": _option(
-        "--announce", multiple=True, type=AddressType(peer=False), metavar="MULTIADDR",
+        "--announce", multiple=True, callback=_addresses, metavar="MULTIADDR",
         help="What to tell others instead of where we listen.",
     ),
     "mode": _option(
-        "--mode", type=click.Choice(["server", "client"]), default="server", show_default=True,
-        help="A server answers others; a client only asks.",
+        "--mode", type=click.Choice(["server", "client", "auto", "auto-server"]), default="server",
+        show_default=True, help="A server answers others, a client only asks; auto finds out whether it can serve.",
     ),
 }  # fmt: skip
 """Every option that is a setting, by the name it has in the config file."""
 
 
-def options(*names: str) -> Callable[[F], F]:
+def options(*names: str) -> Decorator:
     """Decorate a command with some of OPTIONS, in this order."""
 
-    def decorate(command: F) -> F:
+    def decorate(command: Any) -> Any:
         for name in reversed(names):
             command = OPTIONS[name](command)
         return command

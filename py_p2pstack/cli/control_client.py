@@ -1,0 +1,106 @@
+"""The control socket of a running node, the end of who asks; see `control`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from anyio.abc import ByteStream
+from anyio.streams.buffered import BufferedByteReceiveStream
+
+from py_p2pstack.cli.callee import Answer, Give
+from py_p2pstack.cli.failures import Exit, Failure
+
+if TYPE_CHECKING:
+    from py_p2pstack.protocols.dht.events import OnEvent
+
+VERSION = 1
+SOCKET = "control.sock"
+PORT_FILE = "control.json"
+MAX_ANSWER = 16 * 1024 * 1024  # bytes of a line
+
+
+class RunningNode:
+    """The other end: a node that runs in some data directory."""
+
+    def __init__(self, stream: ByteStream, token: str, network: str | None) -> None:
+        """`network`: the one it must be in; None if any will do."""
+        self._stream = stream
+        self._head = {"version": VERSION, "token": token, "network": network}
+
+    async def call(
+        self, name: str, arguments: Mapping[str, Any], *, give: Give, on_event: OnEvent | None = None
+    ) -> Answer:
+        """The one call of this connection. Raises Failure."""
+        request = self._head | {"call": name, "arguments": arguments, "trace": on_event is not None}
+        reader = BufferedByteReceiveStream(self._stream)
+        try:
+            await self._stream.send(to_line(request))
+            while True:
+                answer = from_line(await reader.receive_until(b"\n", MAX_ANSWER))
+                match answer:
+                    case {"event": event}:
+                        _tell(on_event, event)
+                    case {"item": dict(item)}:
+                        await give(item)
+                    case {"result": dict(result)}:
+                        return result
+                    case {"error": {"code": int(code), "cause": str(cause), "remedy": str(remedy)}}:
+                        raise Failure(code, cause, remedy)
+        except (anyio.IncompleteRead, anyio.EndOfStream, anyio.BrokenResourceError, anyio.DelimiterNotFound):
+            raise Failure(Exit.ERROR, "the running node ended before its answer", "start it, and try again") from None
+
+
+@asynccontextmanager
+async def running_node(directory: Path, *, network: str | None = None) -> AsyncIterator[RunningNode | None]:
+    """Connect to the node that runs in a data directory; None if there is none."""
+    found = await _connect(directory)
+    if found is None:
+        yield None
+        return
+    stream, token = found
+    async with stream:
+        yield RunningNode(stream, token, network)
+
+
+async def _connect(directory: Path) -> tuple[ByteStream, str] | None:
+    try:
+        if sys.platform != "win32" and (directory / SOCKET).exists():
+            return await anyio.connect_unix(directory / SOCKET), ""
+        with (directory / PORT_FILE).open("rb") as file:
+            told = from_line(file.read(4096))
+        return await anyio.connect_tcp("127.0.0.1", int(told["port"])), str(told["token"])
+    except (FileNotFoundError, NotADirectoryError, ConnectionError):
+        return None  # none, or what a node that was killed left behind
+    except (KeyError, TypeError, ValueError):
+        raise Failure(Exit.ERROR, f"{directory / PORT_FILE} is damaged", "remove it, and restart the node") from None
+
+
+def _tell(on_event: OnEvent | None, told: object) -> None:
+    from py_p2pstack.protocols.dht.trace import from_json  # only where there is something to draw
+
+    if on_event is not None:
+        on_event(from_json(told))
+
+
+def to_line(message: Mapping[str, object]) -> bytes:
+    """A message as it goes over the socket."""
+    return json.dumps(message, separators=(",", ":")).encode() + b"\n"
+
+
+def from_line(line: bytes) -> dict[str, Any]:
+    """The message of a line. Raises Failure."""
+    try:
+        message = json.loads(line)
+    except (ValueError, RecursionError):
+        message = None
+    if not isinstance(message, dict):
+        raise Failure(
+            Exit.USAGE, "what came over the control socket is no JSON object", "use the same version for both"
+        )
+    return message
