@@ -50,8 +50,12 @@ class Crowds:
             return None
         return honest_region(result.target, network, self._node.config.lookup.k)
 
-    async def explore(self, region: Region) -> list[PeerId]:
-        """Find the peers of a region, at most `max_region_peers`, by lookups of some of its keys, all at once."""
+    async def explore(self, region: Region, *, timeout: float) -> list[PeerId]:
+        """Find the peers of a region, at most `max_region_peers`, by lookups of some of its keys, all at once.
+
+        Returns those found within `timeout` seconds: hostile peers may answer none of our questions, and take all the
+        time they are given for it.
+        """
         k = self._node.config.lookup.k
         found: list[Sequence[PeerId]] = []
 
@@ -61,10 +65,11 @@ class Crowds:
             except P2PError as fault:
                 logger.debug("a part of a region stays in the dark: %s", fault)
 
-        async with anyio.create_task_group() as tasks:
-            for branch in region.branches(k):
-                if branch <= MAX_BRANCH:
-                    tasks.start_soon(look_up, await self._key_in(region, branch))
+        with anyio.move_on_after(timeout):
+            async with anyio.create_task_group() as tasks:
+                for branch in region.branches(k):
+                    if branch <= MAX_BRANCH:
+                        tasks.start_soon(look_up, await self._key_in(region, branch))
         # In turns, lest one part of the region, which may be crowded too, takes the places of the others.
         everybody = dict.fromkeys(peer for peer in chain.from_iterable(zip_longest(*found)) if peer is not None)
         inside = [peer for peer in everybody if self._node.key_of(peer) in region]
@@ -86,17 +91,18 @@ class Crowds:
         *,
         take: Take | None,
         stop: Callable[[], bool] | None,
+        timeout: float,
     ) -> LookupResult[PeerId]:
-        """Explore a region and send `request` to whoever the lookup did not find there.
+        """Explore a region and send `request` to whoever the lookup did not find there, each within half the time.
 
         A FIND_NODE is not sent: it was what they were found by. Returns the result with them among its peers. The crowd
         stays in it: who of it is hostile, nobody can tell.
         """
         logger.info("the key %064x is crowded: its region is asked too", result.target)
         known = set(result.peers)
-        fresh = [peer for peer in await self.explore(region) if peer not in known]
+        fresh = [peer for peer in await self.explore(region, timeout=timeout / 2) if peer not in known]
         if request.type is not MessageType.FIND_NODE:
-            fresh = await self._ask_all(operation, request, fresh, take, stop)
+            fresh = await self._ask_all(operation, request, fresh, take, stop, timeout / 2)
         fresh += result.peers
         fresh.sort(key=lambda peer: self._node.key_of(peer) ^ result.target)
         return replace(result, peers=tuple(fresh), states=(PeerState.QUERIED,) * len(fresh))
@@ -108,20 +114,24 @@ class Crowds:
         peers: Sequence[PeerId],
         take: Take | None,
         stop: Callable[[], bool] | None,
+        timeout: float,
     ) -> list[PeerId]:
-        """Ask peers, α at once; returns who answered."""
+        """Ask peers, α at once; returns who answered within the time."""
         waiting = list(reversed(peers))
         answered = []
 
         async def work() -> None:
-            while waiting and not (stop is not None and stop()):
+            while waiting:
                 peer = waiting.pop()
                 if await self._ask(operation, request, peer, take):
                     answered.append(peer)
+                if stop is not None and stop():
+                    tasks.cancel_scope.cancel()
 
-        async with anyio.create_task_group() as tasks:
-            for _ in range(min(self._node.config.lookup.alpha, len(peers))):
-                tasks.start_soon(work)
+        with anyio.move_on_after(timeout):
+            async with anyio.create_task_group() as tasks:
+                for _ in range(min(self._node.config.lookup.alpha, len(peers))):
+                    tasks.start_soon(work)
         return answered
 
     async def _ask(self, operation: Operation, request: Message, peer: PeerId, take: Take | None) -> bool:

@@ -57,6 +57,7 @@ class Lookups:
         Raises LookupFailure (nobody to ask), OperationTimeout.
         """
         seconds = self._node.config.lookup_timeout if timeout is None else timeout
+        end = anyio.current_time() + seconds
         with anyio.move_on_after(seconds):
             if not len(self._node.table):
                 await self._gather()
@@ -68,8 +69,10 @@ class Lookups:
             if result.completed:
                 region = self._crowds.region(result, self.network_size()) if whole_region else None
                 self._take_in(result)
-                if region is not None:
-                    result = await self._crowds.cover(operation, request, result, region, take=take, stop=stop)
+                if region is not None:  # half of the time is left for whatever follows
+                    left = min(end - anyio.current_time(), self._node.config.lookup_timeout) / 2
+                    cover = self._crowds.cover
+                    result = await cover(operation, request, result, region, take=take, stop=stop, timeout=left)
             return query, result
         raise OperationTimeout(f"the lookup did not end within {seconds:g} s")
 
