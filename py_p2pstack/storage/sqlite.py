@@ -23,7 +23,7 @@ from py_p2pstack.core.datastore import Change
 from py_p2pstack.errors import StorageError
 from py_p2pstack.lifetime import OwnTasks
 from py_p2pstack.storage.quarantine import open_file, suspect
-from py_p2pstack.storage.sqlite_file import Damaged, FileLock, SqliteFile
+from py_p2pstack.storage.sqlite_file import Damaged, FileLock, SqliteFile, storage_error
 
 _BATCH_BYTES = 4 * 1024 * 1024  # of one transaction, or a little more
 _CHANGE_COST = 64  # bytes counted for a change besides its key and value
@@ -102,6 +102,9 @@ class SqliteDatastore:
         lock = FileLock(self.path)
         try:
             return lock, open_file(self.path, max_bytes=self.max_bytes)
+        except OSError as fault:
+            lock.close()
+            raise storage_error(fault, self.path) from fault
         except BaseException:
             lock.close()
             raise

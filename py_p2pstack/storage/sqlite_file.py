@@ -79,11 +79,14 @@ class FileLock:
 
 
 def create_private(path: Path) -> None:
-    """Make sure that a file is there which its owner alone may read. Raises OSError."""
+    """Make sure that a file is there which its owner alone may read, and write. Raises OSError."""
     # An existing file is not opened: to close it again would take SQLite's locks off it (POSIX, per process).
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError:
+        for place in (path, path.parent):
+            if not os.access(place, os.W_OK):  # SQLite would open it, and find out later
+                raise PermissionError(errno.EACCES, "cannot be written", str(place)) from None
         if os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & 0o077:
             path.chmod(0o600)
 

@@ -275,16 +275,18 @@ async def test_a_file_that_cannot_be_written_any_more_can_still_be_read(path: Pa
         assert await datastore.get(b"key") == b"other"
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="needs a user whom modes bind")
-async def test_a_directory_that_cannot_be_written_is_refused_at_once(path: Path) -> None:
+@pytest.mark.parametrize("kept", ["store.db", "store.db.lock"])
+async def test_what_cannot_be_written_is_refused_when_it_is_opened(
+    path: Path, kept: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await filled(path, 1)
-    path.parent.chmod(0o500)
-    try:
-        with pytest.raises(StorageReadOnly):
-            async with SqliteDatastore(path):
-                pass
-    finally:
-        path.parent.chmod(0o700)
+    monkeypatch.setattr("os.access", lambda place, mode: place.name != kept)
+    with pytest.raises(StorageReadOnly, match=kept):
+        async with SqliteDatastore(path):
+            pass
+    monkeypatch.undo()
+    async with SqliteDatastore(path) as datastore:
+        assert await datastore.get(b"00000") == b"x" * 100
 
 
 async def test_a_missing_directory_is_an_error(path: Path) -> None:

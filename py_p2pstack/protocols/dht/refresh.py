@@ -57,7 +57,7 @@ class Refresher:
         config: DhtConfig,
         rng: Random,
         look_up: Callable[[bytes], Awaitable[object]],
-        keeper: TableKeeper | None = None,
+        keeper: TableKeeper,
     ) -> None:
         self._node = node
         self._table = table
@@ -73,8 +73,7 @@ class Refresher:
 
     async def run_periodically(self) -> None:
         """Refresh now, every `refresh_interval` seconds and whenever it is wanted, until cancelled."""
-        if self._keeper is not None:
-            await self._keeper.restore()
+        await self._keeper.restore()
         force = True
         while True:
             await self.refresh(force=force)
@@ -115,8 +114,7 @@ class Refresher:
     async def gather(self) -> None:
         """Take connected peers into the table; if it stays empty, those of our last life; at last, bootstrappers."""
         await self._admission.check_all(self._node.connected_peers())
-        if not len(self._table) and self._keeper is not None:
-            await self._keeper.restore()
+        await self._keeper.restore()
         if len(self._table):
             return
         peers = list(self._config.bootstrap_peers)
@@ -143,8 +141,7 @@ class Refresher:
             await self._run(self._node.local_peer.to_bytes())
             await self._refresh_prefixes(force)
             self._admission.refreshed()
-        if self._keeper is not None:
-            await self._keeper.save()
+        await self._keeper.save()
 
     async def _refresh_prefixes(self, force: bool) -> None:
         """Look up a random key of each prefix length up to the longest in the table.
