@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any
 
 from py_p2pstack.addresses import Multiaddr
-from py_p2pstack.testing import virtual_time
 from py_p2pstack.testing.light_host import LightHost
 from py_p2pstack.testing.light_network import LightNetwork
-from py_p2pstack.testing.simulation import Factory, N, NodeSpec, Record, Simulation
+from py_p2pstack.testing.simulation import Factory, N, NodeSpec, Simulation
 
 _FIRST_OCTETS = [octet for octet in range(11, 224) if octet not in (100, 127, 169, 172, 192, 198, 203)]  # all public
 
@@ -47,28 +45,3 @@ def public_address(index: int) -> Multiaddr:
     group, place = index % (len(_FIRST_OCTETS) * 256), index // (len(_FIRST_OCTETS) * 256)
     first, second = _FIRST_OCTETS[group % len(_FIRST_OCTETS)], group // len(_FIRST_OCTETS)
     return Multiaddr.parse(f"/ip4/{first}.{second}.{place // 250}.{1 + place % 250}/tcp/4001")
-
-
-def simulate_light(
-    scenario: Callable[[LightSimulation[N]], Awaitable[None]],
-    factory: Callable[[LightSimulation[N]], Factory[N]],
-    *,
-    nodes: int,
-    seed: int,
-    backend: str = "asyncio",
-    **network: Any,
-) -> Record:
-    """`simulation.simulate` on a light network; `factory` is given the simulation that its nodes will belong to."""
-
-    async def main() -> Record:
-        simulation: LightSimulation[N]
-
-        def make(spec: NodeSpec) -> Any:
-            return factory(simulation)(spec)
-
-        simulation = LightSimulation(make, nodes=nodes, seed=seed, **network)
-        async with simulation:
-            await scenario(simulation)
-            return Record(tuple(simulation.entries), simulation.digest(), simulation.now())
-
-    return virtual_time.run(main, backend=backend, seed=seed)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import cast
 
@@ -15,17 +16,17 @@ from py_p2pstack import Dht, DhtConfig
 from py_p2pstack.addresses import PeerInfo
 from py_p2pstack.core.peerstore import RECENTLY_CONNECTED_TTL
 from py_p2pstack.errors import P2PError
-from py_p2pstack.identity import PeerId
+from py_p2pstack.identity import PeerId, PrivateKey
 from py_p2pstack.kademlia import key_of
 from py_p2pstack.protocols.dht.local_node import DhtHost
 from py_p2pstack.testing.light_host import LightHost
 from py_p2pstack.testing.light_simulation import LightSimulation
-from py_p2pstack.testing.simulation import Factory, NodeSpec
+from py_p2pstack.testing.simulation import NodeSpec
 from tests.simulation.liars import Liar
 
 K = 20
 CONFIG = DhtConfig(mode="server")
-BOOTSTRAPPERS = 2  # members that a newcomer is told of
+BOOTSTRAPPERS = 3  # members that a newcomer is told of
 
 
 @dataclass(slots=True)
@@ -38,6 +39,7 @@ class Node:
     dht: Dht | None
     joined: anyio.Event = field(default_factory=anyio.Event)
     """Set once it has bootstrapped."""
+    _calls: dict[anyio.CancelScope, None] = field(default_factory=dict)
 
     @property
     def service(self) -> Dht:
@@ -45,35 +47,69 @@ class Node:
         assert self.dht is not None, f"{self.name} lies"
         return self.dht
 
+    @contextmanager
+    def call(self) -> Iterator[anyio.CancelScope]:
+        """Surrounds what is asked of the node: it is cancelled when the node goes."""
+        with anyio.CancelScope() as scope:
+            self._calls[scope] = None
+            try:
+                yield scope
+            finally:
+                del self._calls[scope]
 
-Crowd = LightSimulation[Node]
-
-
-def members(
-    config: DhtConfig | None = None, *, liars: Callable[[NodeSpec], Liar | None] | None = None
-) -> Callable[[Crowd], Factory[Node]]:
-    """A factory of nodes; `liars` says who lies, and how."""
-
-    def factory(crowd: Crowd) -> Factory[Node]:
-        def make(spec: NodeSpec) -> AbstractAsyncContextManager[Node]:
-            return _member(crowd, spec, config or CONFIG, None if liars is None else liars(spec))
-
-        return make
-
-    return factory
+    def hang_up(self) -> None:
+        """Cancel all calls."""
+        for scope in list(self._calls):
+            scope.cancel()
 
 
-@asynccontextmanager
-async def _member(crowd: Crowd, spec: NodeSpec, config: DhtConfig, liar: Liar | None) -> AsyncIterator[Node]:
-    async with crowd.light_host(spec) as host:
-        key = key_of(host.id.to_bytes())
-        if liar is not None:
-            liar.join(host)
-            host.set_stream_handler(config.protocol, liar.serve)
-            yield Node(spec.name, host, key, None)
-            return
-        async with Dht(cast("DhtHost", host), config, rng=spec.rng, wall_clock=spec.wall_clock) as dht:
-            yield Node(spec.name, host, key, dht)
+Role = Callable[[Random], Liar | None]
+"""Says of a node to come whether, and how, it lies."""
+
+
+class Crowd(LightSimulation[Node]):
+    """The simulation; `size` is how many there are to be, `roles` says who of them lies."""
+
+    def __init__(
+        self, *, size: int, seed: int, config: DhtConfig = CONFIG, roles: Role | None = None, loss: float = 0.0
+    ) -> None:
+        super().__init__(self._member, nodes=0, seed=seed, loss=loss)
+        self.size = size
+        self.commissioned: deque[tuple[PrivateKey, Liar]] = deque()
+        """Liars that join next, under identities of their choice."""
+        self._config = config
+        self._roles = roles
+
+    def honest(self) -> list[Node]:
+        """Those who do not lie."""
+        return [node for node in self.nodes.values() if node.dht is not None]
+
+    def anybody(self) -> Node:
+        """A random honest node that has joined."""
+        return self.rng.choice([node for node in self.honest() if node.joined.is_set()])
+
+    @asynccontextmanager
+    async def _member(self, spec: NodeSpec) -> AsyncIterator[Node]:
+        liar = None
+        if self.commissioned:
+            identity, liar = self.commissioned.popleft()
+            spec = replace(spec, identity=identity)
+        elif self._roles is not None:
+            liar = self._roles(self.rng)
+        async with self.light_host(spec) as host:
+            key = key_of(host.id.to_bytes())
+            if liar is not None:
+                liar.join(host)
+                host.set_stream_handler(self._config.protocol, liar.serve)
+                yield Node(spec.name, host, key, None)
+                return
+            dht = Dht(cast("DhtHost", host), self._config, rng=spec.rng, wall_clock=spec.wall_clock)
+            async with dht:
+                node = Node(spec.name, host, key, dht)
+                try:
+                    yield node
+                finally:
+                    node.hang_up()
 
 
 # --- how they meet --------------------------------------------------------------------------------
@@ -90,6 +126,7 @@ def settle(nodes: Iterable[Node]) -> None:
     for node in everybody:
         if node.dht is None:
             continue
+        node.joined.set()
         rng = Random(node.key)
         low, high = 0, len(everybody)
         for cpl in range(256):
@@ -111,21 +148,24 @@ def _introduce(node: Node, other: Node) -> None:
     node.service.routing_table.add(other.host.id, anyio.current_time())
 
 
-async def enter(crowd: Crowd, node: Node, bootstrappers: Iterable[PeerInfo]) -> None:
-    """Join as a user's node does: connect to members it was told of, and bootstrap."""
-    for info in bootstrappers:
-        try:
-            await node.host.connect(info)
-        except P2PError as fault:
-            crowd.log(node.name, f"cannot reach a bootstrapper: {type(fault).__name__}")
-    size = await node.service.bootstrap()
-    crowd.log(node.name, f"bootstrapped: {size}")
-    node.joined.set()
+async def newcomer(crowd: Crowd, start_soon: Callable[..., object]) -> None:
+    """Let a node join as a user's does: it is told of a few members, connects to them, and bootstraps."""
+    members = [node for node in crowd.honest() if node.joined.is_set()]
+    known = [node.host.peer_info for node in crowd.rng.sample(members, min(BOOTSTRAPPERS, len(members)))]
+    (name,) = await crowd.join()
+    start_soon(_enter, crowd, crowd.nodes[name], known)
 
 
-def honest(crowd: Crowd) -> list[Node]:
-    """Those who do not lie."""
-    return [node for node in crowd.nodes.values() if node.dht is not None]
+async def _enter(crowd: Crowd, node: Node, known: Iterable[PeerInfo]) -> None:
+    with node.call():
+        for info in known:
+            try:
+                await node.host.connect(info)
+            except P2PError as fault:
+                crowd.log(node.name, f"cannot reach a bootstrapper: {type(fault).__name__}")
+        size = await node.service.bootstrap()
+        crowd.log(node.name, f"bootstrapped: {size}")
+        node.joined.set()
 
 
 # --- what the judge knows -------------------------------------------------------------------------
