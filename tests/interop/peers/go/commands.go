@@ -40,6 +40,8 @@ type request struct {
 	Seconds     float64         `json:"seconds"`
 	Code        uint32          `json:"code"`
 	Sequence    uint64          `json:"sequence"`
+	Prefix      string          `json:"prefix"`
+	Quorum      *int            `json:"quorum"`
 }
 
 type (
@@ -56,7 +58,7 @@ func (n *node) commands() map[string]command {
 		"find_node": n.findNode, "find_peer": n.findPeer, "bootstrap": n.bootstrap, "put": n.put, "get": n.get,
 		"provide": n.provide, "find_providers": n.findProviders,
 		"put_at": n.putAt, "get_at": n.getAt, "ipns_record": n.ipnsRecord, "public_key": n.publicKey,
-		"bench_find_node": n.benchFindNode,
+		"bench_find_node": n.benchFindNode, "dht_join": n.dhtJoin, "bench_put": n.benchPut, "bench_get": n.benchGet,
 	}
 }
 

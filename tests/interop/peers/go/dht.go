@@ -10,6 +10,7 @@ import (
 
 	"github.com/ipfs/boxo/ipns"
 	"github.com/ipfs/go-cid"
+	"github.com/ipfs/go-datastore"
 	dht "github.com/libp2p/go-libp2p-kad-dht"
 	dhtpb "github.com/libp2p/go-libp2p-kad-dht/pb"
 	record "github.com/libp2p/go-libp2p-record"
@@ -32,13 +33,14 @@ type blank struct{}
 func (blank) Validate(string, []byte) error        { return nil }
 func (blank) Select(string, [][]byte) (int, error) { return 0, nil }
 
-func newDHT(h host.Host, opts *options) (*dht.IpfsDHT, error) {
+func newDHT(h host.Host, opts *options, store datastore.Batching) (*dht.IpfsDHT, error) {
 	mode := dht.ModeServer
 	if opts.dht == "client" {
 		mode = dht.ModeClient
 	}
 	return dht.New(h,
 		dht.Mode(mode),
+		dht.Datastore(store),
 		dht.ProtocolPrefix(protocol.ID(opts.dhtPrefix)),
 		dht.Validator(record.NamespacedValidator{
 			"v": blank{}, "pk": record.PublicKeyValidator{}, "ipns": ipns.Validator{KeyBook: h.Peerstore()},

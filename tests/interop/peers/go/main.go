@@ -92,7 +92,7 @@ func run() error {
 	commands := make([]map[string]command, 0, opts.nodes)
 	told := make([]result, 0, opts.nodes)
 	for range opts.nodes {
-		n, err := newNode(opts)
+		n, err := newNode(opts, &nodes)
 		if err != nil {
 			return err
 		}

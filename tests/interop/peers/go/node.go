@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/ipfs/go-datastore"
+	"github.com/ipfs/go-datastore/sync"
 	"github.com/libp2p/go-libp2p"
 	dht "github.com/libp2p/go-libp2p-kad-dht"
 	"github.com/libp2p/go-libp2p/core/connmgr"
@@ -25,8 +27,10 @@ const rsaBits = 2048
 
 // node is the host, its DHT (nil when off) and what it remembers for the commands.
 type node struct {
+	all         *[]*node // of this process
 	host        host.Host
 	dht         *dht.IpfsDHT
+	store       datastore.Batching // of the DHT
 	dhtProtocol protocol.ID
 	resets      *latest[*streamEnd]
 	closes      *latest[connEnd]
@@ -51,7 +55,7 @@ func readPSK(path string) (pnet.PSK, error) {
 }
 
 // newNode builds a host that talks TCP only, limits nothing and offers no service beside the test protocols.
-func newNode(opts *options) (*node, error) {
+func newNode(opts *options, all *[]*node) (*node, error) {
 	key, err := newKey(opts.keyType)
 	if err != nil {
 		return nil, err
@@ -92,7 +96,9 @@ func newNode(opts *options) (*node, error) {
 		return nil, fmt.Errorf("cannot start the host: %w", err)
 	}
 	n := &node{
+		all:         all,
 		host:        h,
+		store:       sync.MutexWrap(datastore.NewMapDatastore()),
 		dhtProtocol: protocol.ID(opts.dhtPrefix) + "/kad/1.0.0",
 		resets:      newLatest[*streamEnd](),
 		closes:      newLatest[connEnd](),
@@ -103,7 +109,7 @@ func newNode(opts *options) (*node, error) {
 	}
 	n.serve()
 	if opts.dht != "off" {
-		if n.dht, err = newDHT(h, opts); err != nil {
+		if n.dht, err = newDHT(h, opts, n.store); err != nil {
 			return nil, fmt.Errorf("cannot start the DHT: %w", err)
 		}
 	}
