@@ -40,6 +40,7 @@ MAX_PATH = 100  # bytes of a socket's path; Linux takes 107, macOS 103
 MAX_REQUEST = 16 * 1024 * 1024  # bytes; a value is at most a few MiB, in base64
 REQUEST_TIMEOUT = 10.0  # seconds for the request to come
 SEND_TIMEOUT = 30.0  # for a client to take a line
+CLOSE_TIMEOUT = 5.0  # for it to close when it has its answer
 QUEUE = 1024  # lines that wait to be taken
 
 
@@ -116,6 +117,8 @@ class ControlServer:
                 async for line in taker:
                     with anyio.fail_after(SEND_TIMEOUT):
                         await stream.send(line)
+            # The client closes first: to cancel a read just as its end comes makes asyncio log an InvalidStateError.
+            await anyio.sleep(CLOSE_TIMEOUT)
             tasks.cancel_scope.cancel()
 
     def _check(self, request: Mapping[str, Any]) -> None:

@@ -82,6 +82,8 @@ class LookupTree:
         """Why the lookup ended; empty while it goes on."""
         self.failure = ""
         """Why the operation failed."""
+        self.found_here = ""
+        """What we have ourselves."""
         self.hops: dict[PeerId, Hop] = {}
         self.seeds: list[Hop] = []
         self._target = 0
@@ -131,9 +133,18 @@ class LookupTree:
             case FinalPeer():
                 self._hop(event.peer).final = True
             case Value():
-                self._hop(event.peer).found = f"has a value of {len(event.value)} bytes"
+                self._note(event.peer, f"has a value of {len(event.value)} bytes")
             case Provider():
-                self._hop(event.peer).found = f"knows {len(event.providers)} providers"
+                self._note(
+                    event.peer, f"knows {len(event.providers)} provider{'s' if len(event.providers) != 1 else ''}"
+                )
+
+    def _note(self, peer: PeerId, found: str) -> None:
+        """Remember what a peer told of; what we have ourselves is told before the lookup begins."""
+        if peer in self.hops:
+            self.hops[peer].found = found
+        else:
+            self.found_here = found
 
     def _update(self, event: LookupUpdated) -> None:
         parent = self.hops.get(event.source) if event.source is not None else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,27 +68,22 @@ async def _run(directory: Path, settings: dict[str, Any]) -> None:
     peers = tuple(map(PeerInfo.parse, bootstrap_of(network, settings["bootstrap"])))
     config = DhtConfig(prefix=network, mode=settings["mode"], bootstrap_peers=peers)
     identity = load_or_create_key_file(directory / KEY_FILE)
-    store = SqliteDatastore(directory / STORE)
-    try:
-        await store.__aenter__()
-    except StorageLocked:
-        raise Failure(1, f"a node runs in {directory} already", "stop it, or name another --data-dir") from None
-    try:
-        async with (
-            Host(listen=settings["listen"], announce=settings["announce"], identity=identity) as host,
-            Dht(host, config, datastore=store) as dht,
-            anyio.create_task_group() as tasks,
-        ):
-            control = ControlServer(Calls(host, dht), directory, network=network)
-            await tasks.start(control.serve)
-            _tell_addresses(host, as_json=settings["json"])
-            if settings["verbose"]:
-                tasks.start_soon(_tell_peers, host)
-            if peers:
-                tasks.start_soon(_join, host, dht, peers)
-    finally:
-        with anyio.CancelScope(shield=True):
-            await store.__aexit__(None, None, None)
+    async with AsyncExitStack() as stack:
+        try:
+            store = await stack.enter_async_context(SqliteDatastore(directory / STORE))
+        except StorageLocked:
+            raise Failure(1, f"a node runs in {directory} already", "stop it, or name another --data-dir") from None
+        host = await stack.enter_async_context(
+            Host(listen=settings["listen"], announce=settings["announce"], identity=identity)
+        )
+        dht = await stack.enter_async_context(Dht(host, config, datastore=store))
+        tasks = await stack.enter_async_context(anyio.create_task_group())
+        await tasks.start(ControlServer(Calls(host, dht), directory, network=network).serve)
+        _tell_addresses(host, as_json=settings["json"])
+        if settings["verbose"]:
+            tasks.start_soon(_tell_peers, host)
+        if peers:
+            tasks.start_soon(_join, host, dht, peers)
 
 
 def _tell_addresses(host: Host, *, as_json: bool) -> None:

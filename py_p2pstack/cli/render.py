@@ -89,7 +89,12 @@ def lookup(tree: LookupTree, title: str, glyphs: Glyphs = UNICODE) -> Renderable
     grid.add_column(no_wrap=True, justify="right")  # round trip
     grid.add_column(overflow="ellipsis", no_wrap=True)  # remark
     us = Text.assemble((f"{glyphs.root} ", "bold cyan"), (_short(tree.node, glyphs), "bold"), (" we", "dim"))
-    grid.add_row(us, Text("near", style="dim"), *(Text(name, style="dim") for name in ("bits", "distance", "rtt", "")))
+    grid.add_row(
+        us,
+        Text("near", style="dim"),
+        *(Text(name, style="dim") for name in ("bits", "distance", "rtt")),
+        Text(tree.found_here, style="magenta"),
+    )
     for row in rows:
         grid.add_row(*_cells(row, nearest, glyphs))
     head = Text.assemble((title, "bold"), ("  target ", "dim"), (f"{tree.target:064x}"[:16] + glyphs.dots, "cyan"))
