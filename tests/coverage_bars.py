@@ -21,6 +21,7 @@ DECIDING = (
     "py_p2pstack/**/codec.py",
     "py_p2pstack/protocols/*/codec.py",
     "py_p2pstack/protocols/dht/handlers.py",
+    "py_p2pstack/protocols/dht/storage/rows.py",
     "py_p2pstack/protocols/identify/observed.py",
 )
 

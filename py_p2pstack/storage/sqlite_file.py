@@ -203,16 +203,17 @@ class SqliteFile:
 
     def _write_all(self, writes: Iterable[Sequence[Change]], durable: bool) -> StorageError | None:
         execute = self.writer.execute
+        last: dict[bytes, bytes | None] = {}
+        for changes in writes:
+            last.update(changes)
+        gone = [(key,) for key, value in last.items() if value is None]
+        kept = [(key, value) for key, value in last.items() if value is not None]
         try:
             self._sync(durable)
             execute("BEGIN IMMEDIATE")
             try:
-                for changes in writes:
-                    for key, value in changes:
-                        if value is None:
-                            execute("DELETE FROM entries WHERE key = ?", (key,))
-                        else:
-                            execute("INSERT OR REPLACE INTO entries VALUES (?, ?)", (key, value))
+                self.writer.executemany("DELETE FROM entries WHERE key = ?", gone)
+                self.writer.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?)", kept)
                 execute("COMMIT")
             except BaseException:
                 if self.writer.in_transaction:
