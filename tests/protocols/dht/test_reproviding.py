@@ -1,0 +1,98 @@
+"""Providing again and again, among whole hosts: before it expires, after a restart, and when it could not be before."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from py_p2pstack import Dht, DhtConfig
+from py_p2pstack.errors import LookupFailure
+from py_p2pstack.protocols.dht import LookupStarted, QueryEvent
+from py_p2pstack.protocols.dht.provider_config import ProviderConfig
+from py_p2pstack.storage.memory import MemoryDatastore
+from tests.protocols.dht.nodes import Node, in_virtual_time, settle, wall_clock, world
+from tests.protocols.dht.test_providers import KEY, SMALL, found, multihash, nearest
+
+
+@in_virtual_time
+async def test_many_keys_are_told_by_region_in_the_background_with_a_few_lookups() -> None:
+    async with world() as w:
+        nodes = await w.join(12, lookup=SMALL)
+        keys = [multihash(number) for number in range(200)]
+        told: list[QueryEvent] = []
+        async with nodes[3].dht.watch(buffer=10_000) as events:
+            assert await nodes[3].dht.provide_many(keys) == 200
+            await anyio.sleep(60)
+            while len(events):
+                told.append(await events.receive())
+        assert sum(isinstance(each, LookupStarted) for each in told) < 30
+        for key in keys:
+            for node in nearest([node for node in nodes if node is not nodes[3]], key, 4):
+                assert node.dht._providers is not None
+                assert [info.peer_id for info in await node.dht._providers.store.get(key)] == [nodes[3].id]
+
+
+@in_virtual_time
+async def test_what_is_provided_is_provided_again_before_it_expires_and_expires_when_that_ends() -> None:
+    ages = ProviderConfig(reprovide_interval=220.0, max_age=480.0, address_age=240.0, gc_interval=10.0)
+    async with world() as w:
+        nodes = await w.join(4, providers=ages)
+        await nodes[1].dht.provide(KEY)
+        assert nodes[2].dht._providers is not None
+        store = nodes[2].dht._providers.store
+        for _ in range(9):
+            await anyio.sleep(100)
+            assert [each.addresses for each in await store.get(KEY)] == [tuple(nodes[1].host.addrs)]
+        await nodes[1].dht.stop_providing(KEY)
+        await anyio.sleep(500)
+        assert await store.get(KEY) == []
+        assert await store._datastore.scan(b"p/") == []
+
+
+@in_virtual_time
+async def test_what_could_not_be_provided_is_provided_as_soon_as_somebody_is_there() -> None:
+    async with world() as w:
+        alice, bob = await w.start(2)
+        with pytest.raises(LookupFailure):
+            await alice.dht.provide(KEY)
+        await alice.meet(bob)
+        await anyio.sleep(300)
+        assert [each.peer_id for each in await found(bob)] == [alice.id]
+
+
+@in_virtual_time
+async def test_our_keys_survive_a_restart_and_are_provided_again() -> None:
+    datastore = MemoryDatastore()
+    async with world() as w:
+        hub, host = (await w.start(1))[0], await w.start_host()
+        await host.connect(hub.host.peer_info)
+        for announce in (True, False):
+            async with Dht(host, DhtConfig(auto_refresh=False), datastore=datastore, wall_clock=wall_clock) as dht:
+                await settle()
+                if announce:
+                    await dht.provide(KEY)
+                    assert dht._providers is not None
+                    await dht._providers.store.own_provided([KEY], 1.0)  # long ago
+                    assert hub.dht._providers is not None
+                    await hub.dht._providers.store._datastore.write([(key, None) for key, _ in await everything(hub)])
+                else:
+                    await anyio.sleep(60)
+        assert [each.peer_id for each in await found(hub)] == [host.id]
+
+
+async def everything(node: Node) -> list[tuple[bytes, bytes]]:
+    """The rows of a node's datastore."""
+    assert node.dht._providers is not None
+    return await node.dht._providers.store._datastore.scan(b"")
+
+
+@in_virtual_time
+async def test_a_node_may_be_told_never_to_provide_again() -> None:
+    async with world() as w:
+        nodes = await w.join(3, providers=ProviderConfig(reprovide_interval=0.0))
+        await nodes[1].dht.provide(KEY)
+        await nodes[1].dht.provide_many([multihash(1)])
+        await anyio.sleep(600)
+        assert nodes[2].dht._providers is not None
+        assert await nodes[2].dht._providers.store.get(multihash(1)) == []
+        assert [each.peer_id for each in await found(nodes[2])] == [nodes[1].id]
