@@ -21,6 +21,11 @@ DECIDING = (
     "py_p2pstack/**/codec.py",
     "py_p2pstack/protocols/*/codec.py",
     "py_p2pstack/protocols/dht/handlers.py",
+    "py_p2pstack/protocols/dht/key_text.py",
+    "py_p2pstack/protocols/dht/records/*.py",
+    "py_p2pstack/protocols/dht/rfc3339.py",
+    "py_p2pstack/protocols/dht/tally.py",
+    "py_p2pstack/protocols/dht/validators.py",
     "py_p2pstack/protocols/dht/storage/rows.py",
     "py_p2pstack/protocols/identify/observed.py",
 )

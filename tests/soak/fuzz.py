@@ -18,6 +18,7 @@ from py_p2pstack.errors import (
     InvalidAddress,
     InvalidKey,
     InvalidPeerId,
+    InvalidRecord,
     InvalidSignature,
     P2PError,
     ProtocolError,
@@ -30,6 +31,9 @@ from py_p2pstack.muxers.machine import Event
 from py_p2pstack.muxers.yamux.config import YamuxConfig
 from py_p2pstack.muxers.yamux.machine import YamuxMachine
 from py_p2pstack.protocols.dht import codec as dht
+from py_p2pstack.protocols.dht.key_text import key_from_text, key_to_text
+from py_p2pstack.protocols.dht.records.ipns import IpnsRecord
+from py_p2pstack.protocols.dht.records.owned import OwnedRecord
 from py_p2pstack.protocols.identify import codec
 from py_p2pstack.protocols.identify.codec import IdentifyMessage
 from py_p2pstack.security.noise import NoiseTransport
@@ -251,6 +255,22 @@ def _dht(data: bytes, _: random.Random) -> None:
         assert len(peer.info.addresses) <= dht.MAX_ADDRESSES
 
 
+def _ipns(data: bytes, _: random.Random) -> None:
+    record = IpnsRecord.parse(data)
+    assert record.sequence >= 0 <= record.ttl
+
+
+def _owned(data: bytes, _: random.Random) -> None:
+    """What the owner signed, and is a mess all the same."""
+    envelope = Envelope.seal(_IDENTITIES[0], "p2pstack-owned-record", b"/p2pstack/owned-record", data)
+    assert OwnedRecord.parse(envelope.encode()).owner == _IDENTITIES[0].public_key.peer_id()
+
+
+def _key_text(data: bytes, _: random.Random) -> None:
+    key = key_from_text(data.decode("utf-8", "replace"))
+    assert key_from_text(key_to_text(key)) == key
+
+
 def _address_bytes(data: bytes, _: random.Random) -> None:
     address = parse_bytes(data)
     assert Multiaddr.parse(str(address)) == address
@@ -323,6 +343,8 @@ def targets() -> list[Target]:
         dht.encode(dht.Message(type=dht.MessageType.FIND_NODE, key=b"key", closer_peers=closer)),
         dht.encode(dht.Message(type=dht.MessageType.PING)),
     ]
+    names = [IpnsRecord.create(key, "/ipfs/bafkqaaa", 3, now=1e9) for key in keys]
+    owned = [OwnedRecord.create(_IDENTITIES[0], name, b"value", 7, expires=2e9) for name in ("", "profile")]
     framed = [bytes((len(body),)) + body for body in (b"", b"x", bytes(100))]
     return [
         Target("multistream proposer", _proposer, multistream, (ProtocolError,)),
@@ -337,6 +359,9 @@ def targets() -> list[Target]:
         Target("envelope", _envelope, [e.encode() for e in envelopes], (RecordError, InvalidKey, InvalidSignature)),
         Target("peer record", _peer_record, [envelopes[0].payload], (RecordError,)),
         Target("dht message", _dht, queries, (ProtocolError,)),
+        Target("ipns record", _ipns, [value for _, value in names], (InvalidRecord,)),
+        Target("owned record", _owned, [Envelope.decode(value).payload for _, value in owned], (InvalidRecord,)),
+        Target("dht key text", _key_text, [key_to_text(key).encode() for key, _ in names + owned], (InvalidRecord,)),
         Target("multiaddr bytes", _address_bytes, raw, (InvalidAddress,)),
         Target("multiaddr text", _address_text, [str(a).encode() for a in addresses], (InvalidAddress,)),
         Target("peer id bytes", _peer_bytes, [peer.to_bytes() for peer in peers], (InvalidPeerId,)),
