@@ -34,15 +34,16 @@ class ProviderHandlers:
     async def add(self, request: Message, sender: PeerId) -> None:
         """Note that the sender provides a key; what it says of others is ignored. There is no answer.
 
-        Raises RemoteProtocolError for a key that is no multihash, or without an address of the sender; StorageError.
+        Raises RemoteProtocolError for a key that is no multihash, or without an address of the sender that passes the
+        config's filter; StorageError.
         """
         self._check(request)
         told = [peer.info for peer in request.provider_peers if peer.info.peer_id == sender]
-        addresses = tuple(dict.fromkeys(address for info in told for address in info.addresses))
+        addresses = self._node.filtered([address for info in told for address in info.addresses])
         if not addresses:
             raise RemoteProtocolError("ADD_PROVIDER without an address of its sender")
         try:
-            await self._store.add(request.key, sender, addresses)
+            await self._store.add(request.key, sender, list(dict.fromkeys(addresses)))
         except StorageFull:
             self.refused += 1  # no reason to end the stream, which may bring other keys
 
@@ -70,8 +71,9 @@ class ProviderHandlers:
             raise RemoteProtocolError(f"{request.type.name} with a key that is no multihash")
 
     def _with_addresses(self, info: PeerInfo) -> PeerInfo:
-        """What the provider told has aged, but we may know better."""
-        return info if info.addresses else PeerInfo(info.peer_id, tuple(self._node.addresses(info.peer_id)))
+        """What the provider told, as far as we tell it; where that has aged we may know better."""
+        addresses = self._node.filtered(info.addresses) or self._node.addresses(info.peer_id)
+        return PeerInfo(info.peer_id, tuple(addresses))
 
     def _tell(self, info: PeerInfo) -> KadPeer:
         connected = self._node.connectedness(info.peer_id) is Connectedness.CONNECTED

@@ -250,14 +250,12 @@ class Providers:
             operation.tell(Provider, peer=teller, providers=tuple(told))
         self._rng.shuffle(told)
         for info in told:
-            peer = info.peer_id
-            if peer == self._node.local_peer:
-                info = PeerInfo(peer, tuple(self._node.addresses(peer)))  # others may know old ones
-            elif info.addresses and not self._node.is_connected(peer):
-                self._node.peerstore.add_addresses(peer, info.addresses, self._config.found_ttl)
-            elif not info.addresses:
-                info = PeerInfo(peer, tuple(self._node.addresses(peer)))
-            selection.add(info)
+            peer, addresses = info.peer_id, self._node.filtered(info.addresses)
+            if peer == self._node.local_peer or not addresses:
+                addresses = self._node.addresses(peer)  # of us others may know old ones
+            elif not self._node.is_connected(peer):
+                self._node.peerstore.add_addresses(peer, addresses, self._config.found_ttl)
+            selection.add(PeerInfo(peer, tuple(addresses)))
 
     async def _collect_garbage(self) -> None:
         while True:

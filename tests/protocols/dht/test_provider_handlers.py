@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from random import Random
 
 import pytest
@@ -38,6 +39,13 @@ class Node(Book):
     """Our node: the book of the other tests, and who we are."""
 
     local_peer = US
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden: set[Multiaddr] = set()
+
+    def filtered(self, addresses: Iterable[Multiaddr]) -> list[Multiaddr]:
+        return [address for address in addresses if address not in self.hidden]
 
 
 class Server:
@@ -85,6 +93,19 @@ async def test_a_provider_without_an_address_is_refused() -> None:
     for told in ((), (PeerInfo(ALICE),)):
         with pytest.raises(RemoteProtocolError, match="address"):
             await server.add(ALICE, *told)
+
+
+async def test_addresses_that_the_filter_holds_back_are_neither_kept_nor_told() -> None:
+    server = Server()
+    server.node.hidden.add(HERE)
+    await server.add(ALICE, PeerInfo(ALICE, (HERE, THERE)))
+    assert await server.store.get(KEY) == [PeerInfo(ALICE, (THERE,))]
+    with pytest.raises(RemoteProtocolError, match="address"):
+        await server.add(BOB, PeerInfo(BOB, (HERE,)))
+    # A filter that came later holds for what was kept before.
+    server.node.hidden.add(THERE)
+    server.node.unknown.add(ALICE)
+    assert await server.providers() == [PeerInfo(ALICE)]
 
 
 @pytest.mark.parametrize("key", [b"", b"plain", KEY + b"x", KEY[:-1], bytes((0x12, 79)) + bytes(79)])

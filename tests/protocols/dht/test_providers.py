@@ -26,7 +26,7 @@ from py_p2pstack.protocols.dht.provider_config import ProviderConfig
 from tests.peer_ids import peer
 from tests.protocols.dht.nodes import Node, in_virtual_time, settle, world
 
-SMALL = LookupConfig(k=4, alpha=3, beta=2)
+SMALL = LookupConfig(k=3, alpha=2, beta=2)
 HOUR = 3600.0
 CID = "bafybeihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku"
 
@@ -63,11 +63,11 @@ async def test_what_one_provides_another_finds_with_its_addresses() -> None:
 @in_virtual_time
 async def test_providing_tells_the_k_nearest_and_nobody_else() -> None:
     async with world() as w:
-        nodes = await w.join(16, lookup=SMALL)
-        provider = nodes[9]
+        nodes = await w.join(9, lookup=SMALL)
+        provider = nodes[5]
         result = await provider.dht.provide(KEY)
         await settle()
-        holders = nearest([node for node in nodes if node is not provider], KEY, 4)
+        holders = nearest([node for node in nodes if node is not provider], KEY, 3)
         assert list(result.told) == [node.id for node in holders]
         for node in nodes:
             assert node.dht._providers is not None
@@ -78,28 +78,28 @@ async def test_providing_tells_the_k_nearest_and_nobody_else() -> None:
 @in_virtual_time
 async def test_many_keys_of_many_providers_are_all_found_by_everybody() -> None:
     async with world() as w:
-        nodes = await w.join(8, lookup=SMALL)
+        nodes = await w.join(6, lookup=SMALL)
         for number, node in enumerate(nodes):
             for key in range(number * 3, number * 3 + 3):
                 await node.dht.provide(multihash(key))
         await settle()
         for seeker in nodes[::3]:
-            for key in range(24):
+            for key in range(18):
                 assert [each.peer_id for each in await found(seeker, multihash(key))] == [nodes[key // 3].id]
 
 
 @in_virtual_time
 async def test_a_search_gives_out_no_more_providers_than_asked_for_and_each_once() -> None:
     async with world() as w:
-        nodes = await w.join(10)
+        nodes = await w.join(8)
         for node in nodes[:7]:
             await node.dht.provide(KEY)
         await settle()
         for count, expected in ((1, 1), (5, 5), (0, 7), (100, 7)):
-            providers = [each.peer_id for each in await found(nodes[9], count=count)]
+            providers = [each.peer_id for each in await found(nodes[7], count=count)]
             assert len(providers) == len(set(providers)) == expected
         with pytest.raises(ValueError, match="providers"):
-            nodes[9].dht.find_providers(KEY, count=-1)
+            nodes[7].dht.find_providers(KEY, count=-1)
 
 
 @in_virtual_time
@@ -115,10 +115,10 @@ async def test_all_providers_means_as_many_as_the_config_allows() -> None:
 @in_virtual_time
 async def test_a_search_ends_as_soon_as_it_has_enough() -> None:
     async with world() as w:
-        nodes = await w.join(12)
+        nodes = await w.join(6, lookup=LookupConfig(alpha=2))
         await nodes[1].dht.provide(KEY)
         await settle()
-        (seeker,) = await w.join(1, mode="client")
+        (seeker,) = await w.join(1, mode="client", lookup=LookupConfig(alpha=2))
         reasons, asked = [], []
         for count in (1, 2):
             told: list[QueryEvent] = []
@@ -127,7 +127,7 @@ async def test_a_search_ends_as_soon_as_it_has_enough() -> None:
             reasons += [each.reason.value for each in told if isinstance(each, LookupEnded)]
             asked.append(sum(isinstance(each, PeerResponse) for each in told))
         assert reasons == ["stopped", "starved"]
-        assert asked[0] < asked[1] == 12
+        assert asked[0] < asked[1] == 6
 
 
 @in_virtual_time
@@ -261,6 +261,23 @@ async def test_addresses_of_providers_found_enter_the_peerstore_for_their_time()
         assert nodes[2].host.peerstore.addresses(stranger.peer_id) == list(stranger.addresses)
         await anyio.sleep(20)
         assert nodes[2].host.peerstore.addresses(stranger.peer_id) == []
+
+
+@in_virtual_time
+async def test_the_address_filter_holds_for_what_is_told_of_us_and_taken_from_others() -> None:
+    async with world() as w:
+        (hub,) = await w.start(1)
+        (shy,) = await w.start(1, address_filter=lambda address: False)
+        (strict,) = await w.start(1, address_filter=lambda address: "memory" not in str(address))
+        for node in (shy, strict):
+            await node.meet(hub)
+        with pytest.raises(ProvideFailed, match="listen"):
+            await shy.dht.provide(KEY)
+        stranger = PeerInfo(peer(77), tuple(hub.host.addrs))
+        assert hub.dht._providers is not None
+        await hub.dht._providers.store.add(KEY, stranger.peer_id, stranger.addresses)
+        assert await found(strict) == [PeerInfo(peer(77))]
+        assert strict.host.peerstore.addresses(peer(77)) == []
 
 
 @in_virtual_time

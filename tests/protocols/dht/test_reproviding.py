@@ -17,7 +17,7 @@ from tests.protocols.dht.test_providers import KEY, SMALL, found, multihash, nea
 @in_virtual_time
 async def test_many_keys_are_told_by_region_in_the_background_with_a_few_lookups() -> None:
     async with world() as w:
-        nodes = await w.join(12, lookup=SMALL)
+        nodes = await w.join(8, lookup=SMALL)
         keys = [multihash(number) for number in range(200)]
         told: list[QueryEvent] = []
         async with nodes[3].dht.watch(buffer=10_000) as events:
@@ -27,7 +27,7 @@ async def test_many_keys_are_told_by_region_in_the_background_with_a_few_lookups
                 told.append(await events.receive())
         assert sum(isinstance(each, LookupStarted) for each in told) < 30
         for key in keys:
-            for node in nearest([node for node in nodes if node is not nodes[3]], key, 4):
+            for node in nearest([node for node in nodes if node is not nodes[3]], key, 3):
                 assert node.dht._providers is not None
                 assert [info.peer_id for info in await node.dht._providers.store.get(key)] == [nodes[3].id]
 
