@@ -363,7 +363,7 @@ async def test_the_answers_of_one_turn_leave_together(anyio_backend_name: str) -
         # all ten questions in one record
         for mine, _ in pairs:
             pair.alice.machine.send_data(mine, b"?")
-        pair.alice.flush_later()
+        pair.alice.outbox.flush_later()
         await quiet()
         # asyncio runs whom we woke before the reader goes on; trio may run some of them after it
         assert len(pair.bob_raw.sends) - before <= (1 if anyio_backend_name == "asyncio" else 3)
@@ -443,7 +443,7 @@ async def test_a_peer_that_reads_nothing_makes_us_hold_little() -> None:
             tasks.start_soon(send)
         await quiet()
         assert sends * len(item) < 1024 * 1024
-        assert alice.machine.queued + len(alice._unsent) < 1024 * 1024
+        assert alice.machine.queued + len(alice.outbox.unsent) < 1024 * 1024
         other.close()
         await quiet()
         alice.close()

@@ -94,7 +94,7 @@ async def test_what_arrived_to_its_end_can_be_read_after_the_connection() -> Non
 
 
 async def test_a_close_does_not_wait_for_a_peer_that_reads_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("py_p2pstack.muxers.session._FLUSH_TIMEOUT", 0.0)
+    monkeypatch.setattr("py_p2pstack.muxers.outbox._FLUSH_TIMEOUT", 0.0)
     one, _ = raw_pair(capacity=1000)
     raw = Spy(one)
     alice = session(raw, Direction.OUTBOUND)
@@ -214,7 +214,7 @@ async def test_a_go_away_without_a_code_lets_streams_finish() -> None:
     async with connected() as pair:
         mine, theirs = await pair.stream()
         pair.bob.machine.go_away(0)
-        pair.bob.flush_later()
+        pair.bob.outbox.flush_later()
         await quiet()
         assert pair.alice.closed
         with pytest.raises(ConnectionClosed):
@@ -244,7 +244,7 @@ async def test_a_broken_pipe_leaves_time_to_find_the_peers_reason() -> None:
 
 
 async def test_a_broken_pipe_ends_the_session_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("py_p2pstack.muxers.session._LAST_WORDS", 0.0)
+    monkeypatch.setattr("py_p2pstack.muxers.outbox._LAST_WORDS", 0.0)
     one, other = raw_pair()
     raw = Spy(one)
     alice = session(raw, Direction.OUTBOUND)

@@ -19,7 +19,7 @@ BULK = bytes(300_000)
 
 def has_writer(session: Session) -> bool:
     """Whether the writing task runs or waits for work."""
-    return session._writer_busy or session._wake is not None
+    return session.outbox.has_writer
 
 
 async def test_a_session_that_only_sends_small_messages_needs_no_writer() -> None:

@@ -8,6 +8,8 @@ A new transport, security, muxer or datastore is done when it keeps its contract
 
 from py_p2pstack.testing.contracts.datastore import DATASTORE as DATASTORE
 from py_p2pstack.testing.contracts.datastore import OpenDatastore as OpenDatastore
+from py_p2pstack.testing.contracts.muxer import MUXER as MUXER
+from py_p2pstack.testing.contracts.muxer_case import MuxerCase as MuxerCase
 from py_p2pstack.testing.contracts.raw_transport import RAW_TRANSPORT as RAW_TRANSPORT
 from py_p2pstack.testing.contracts.raw_transport import RawTransportCase as RawTransportCase
 from py_p2pstack.testing.contracts.raw_transport import fill as fill
@@ -16,4 +18,4 @@ from py_p2pstack.testing.contracts.raw_transport import receive_all as receive_a
 from py_p2pstack.testing.contracts.raw_transport import receive_exactly as receive_exactly
 from py_p2pstack.testing.contracts.raw_transport import send_all as send_all
 from py_p2pstack.testing.contracts.security import SECURITY as SECURITY
-from py_p2pstack.testing.contracts.security import SecurityCase as SecurityCase
+from py_p2pstack.testing.contracts.security_case import SecurityCase as SecurityCase
