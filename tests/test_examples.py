@@ -102,6 +102,28 @@ def test_the_same_key_seed_gives_the_same_identity() -> None:
     assert len(ids) == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("key_value", "kept by 2 of 2 peers\nb'hello'\n"),
+        ("watch_query", "replayed from"),
+        ("custom_validator", "bob reads 150"),
+        ("providers", "it is what the CID names: True"),
+    ],
+)
+def test_each_example_does_what_it_says(name: str, said: str) -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / f"{name}.py")], capture_output=True, text=True, timeout=30
+    )
+    assert done.returncode == 0, done.stderr
+    assert said in done.stdout
+    assert done.stderr == ""
+
+
+def test_the_key_value_store_has_at_most_thirty_lines() -> None:
+    assert len((ROOT / "examples" / "key_value.py").read_text(encoding="utf-8").splitlines()) <= 30
+
+
 def blocks() -> list[str]:
     """The Python blocks of the README."""
     return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)

@@ -119,7 +119,8 @@ class LookupTree:
             case QueryError(peer=None):
                 self.failure = event.reason
             case QueryError(peer=PeerId() as peer):
-                self._hop(peer).reason = event.reason
+                hop = self._hop(peer)
+                hop.reason, hop.stored = event.reason, False
             case DialingPeer():
                 self._hop(event.peer).dialing = True
             case SendingQuery():
@@ -127,9 +128,10 @@ class LookupTree:
             case PeerResponse():
                 hop = self._hop(event.peer)
                 hop.dialing = False
-                if self.ended or hop.rtt is not None:
+                if hop.rtt is None:
+                    hop.rtt = event.rtt
+                else:
                     hop.stored = True
-                hop.rtt = event.rtt
             case FinalPeer():
                 self._hop(event.peer).final = True
             case Value():

@@ -57,6 +57,7 @@ COLOURS = {
     PeerState.QUERIED: "green",
     PeerState.UNREACHABLE: "red",
 }
+ENDS = {"completed": "done", "starved": "done, everybody was asked", "stopped": "done", "cancelled": "cancelled"}
 
 
 def stdout() -> Console:
@@ -80,7 +81,8 @@ def glyphs_for(console: Console) -> Glyphs:
 def lookup(tree: LookupTree, title: str, glyphs: Glyphs = UNICODE) -> RenderableType:
     """Draw a lookup as it stands."""
     rows = list(tree.rows())
-    nearest = max((row.hop.nearness for row in rows if row.hop is not None), default=0.0)
+    # The peer looked for is no measure for the others.
+    nearest = max((row.hop.nearness for row in rows if row.hop is not None and row.hop.distance), default=0.0)
     grid = Table.grid(padding=(0, 2))
     grid.add_column(no_wrap=True)  # the tree
     grid.add_column(no_wrap=True, width=BAR)  # how near
@@ -88,7 +90,7 @@ def lookup(tree: LookupTree, title: str, glyphs: Glyphs = UNICODE) -> Renderable
     grid.add_column(no_wrap=True, justify="right")  # distance
     grid.add_column(no_wrap=True, justify="right")  # round trip
     grid.add_column(overflow="ellipsis", no_wrap=True)  # remark
-    us = Text.assemble((f"{glyphs.root} ", "bold cyan"), (_short(tree.node, glyphs), "bold"), (" we", "dim"))
+    us = Text.assemble((f"{glyphs.root} ", "bold cyan"), (_short(tree.node, glyphs), "bold"), ("  this node", "dim"))
     grid.add_row(
         us,
         Text("near", style="dim"),
@@ -96,20 +98,21 @@ def lookup(tree: LookupTree, title: str, glyphs: Glyphs = UNICODE) -> Renderable
         Text(tree.found_here, style="magenta"),
     )
     for row in rows:
-        grid.add_row(*_cells(row, nearest, glyphs))
+        grid.add_row(*_cells(row, nearest, glyphs, over=bool(tree.ended)))
     head = Text.assemble((title, "bold"), ("  target ", "dim"), (f"{tree.target:064x}"[:16] + glyphs.dots, "cyan"))
     return Group(head, grid, _summary(tree))
 
 
-def _cells(row: Row, nearest: float, glyphs: Glyphs) -> list[Text]:
+def _cells(row: Row, nearest: float, glyphs: Glyphs, *, over: bool) -> list[Text]:
     stem = "".join("   " if last else glyphs.line for last in row.last[:-1])
     guide = Text(stem + (glyphs.end if row.last[-1] else glyphs.fork), style="bright_black")
     hop = row.hop
     if hop is None:
         guide.append(f"{glyphs.states[PeerState.HEARD]} {row.unasked} more heard of, not asked", style="bright_black")
         return [guide]
-    colour = COLOURS[hop.state]
-    sign = glyphs.dialing if hop.dialing and hop.state is PeerState.WAITING else glyphs.states[hop.state]
+    state = PeerState.QUERIED if hop.final else hop.state  # one that was found need not have been asked
+    colour = COLOURS[state]
+    sign = glyphs.dialing if hop.dialing and state is PeerState.WAITING else glyphs.states[state]
     guide.append(f"{sign} ", style=f"bold {colour}")
     guide.append(_short(hop.peer, glyphs), style="bold" if hop.final else colour)
     return [
@@ -118,19 +121,20 @@ def _cells(row: Row, nearest: float, glyphs: Glyphs) -> list[Text]:
         Text(str(hop.shared_bits), style=colour),
         Text(_distance(hop, glyphs), style="dim"),
         Text("" if hop.rtt is None else seconds(hop.rtt)),
-        _remark(hop, glyphs),
+        _remark(hop, glyphs, over=over),
     ]
 
 
-def _remark(hop: Hop, glyphs: Glyphs) -> Text:
+def _remark(hop: Hop, glyphs: Glyphs, *, over: bool) -> Text:
     remark = Text()
-    if hop.state is PeerState.UNREACHABLE:
+    if hop.state is PeerState.UNREACHABLE or hop.reason:
         return remark.append(one_line(hop.reason) or "unreachable", style="red")
-    if hop.state is PeerState.WAITING:
-        return remark.append("dialing" if hop.dialing else "waiting", style="yellow")
     if hop.final:
         remark.append(f"{glyphs.final} ", style="bold yellow")
-    notes = [note for note in (hop.found, "written" if hop.stored else "") if note]
+    elif hop.state is PeerState.WAITING:
+        doing = "not needed any more" if over else "dialing" if hop.dialing else "waiting"
+        return remark.append(doing, style="bright_black" if over else "yellow")
+    notes = [note for note in ("" if hop.distance else "found", hop.found, "written" if hop.stored else "") if note]
     return remark.append(", ".join(notes), style="magenta")
 
 
@@ -143,9 +147,9 @@ def _summary(tree: LookupTree) -> Text:
             (PeerState.UNREACHABLE, "unreachable"),
             (PeerState.HEARD, "heard of"),
         )
-        if tree.count(state)
+        if tree.count(state) and not (tree.ended and state is PeerState.WAITING)
     ]
-    text = Text(tree.failure or tree.ended or "looking up", style="bold red" if tree.failure else "bold")
+    text = Text(tree.failure or ENDS.get(tree.ended, "looking up"), style="bold red" if tree.failure else "bold")
     for words, colour in counts:
         text.append("  ").append(words, style=colour)
     if tree.depth:
