@@ -11,6 +11,12 @@ found       what a running operation finds, as an iterator
 value_handlers  how a server keeps and tells values
 local_node  our node as all of these see it: host, table, line to others
 values      putting, getting, searching; correcting those who hold a worse value
+providers   providing content, and finding who does
+announcement  one key being announced to its nearest peers
+optimistic  decides when a provide need not wait for the end of its lookup
+sweep       provides our keys again, by region; sweep_plan decides where and when
+provider_handlers  how a server keeps and tells providers
+content     CIDs and multihashes, the keys of content
 tally       which of the values that came is the best
 republish   puts again what we publish, removes what is too old
 storage     what a node keeps, typed, over a datastore
@@ -41,5 +47,8 @@ from py_p2pstack.protocols.dht.events import SendingQuery as SendingQuery
 from py_p2pstack.protocols.dht.events import Value as Value
 from py_p2pstack.protocols.dht.events import watching as watching
 from py_p2pstack.protocols.dht.found import Found as Found
+from py_p2pstack.protocols.dht.optimistic import OptimisticConfig as OptimisticConfig
+from py_p2pstack.protocols.dht.provider_config import ProviderConfig as ProviderConfig
+from py_p2pstack.protocols.dht.providers import ProvideResult as ProvideResult
 from py_p2pstack.protocols.dht.service import Dht as Dht
 from py_p2pstack.protocols.dht.values import PutResult as PutResult
