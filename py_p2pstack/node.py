@@ -8,14 +8,18 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from py_p2pstack.addresses import Multiaddr
+from py_p2pstack.core.muxer import MuxerFactory
 from py_p2pstack.core.peerstore import Peerstore
 from py_p2pstack.core.security import SecurityTransport
 from py_p2pstack.core.transport import RawTransport
+from py_p2pstack.core.types import ProtocolId
 from py_p2pstack.errors import SecurityError
 from py_p2pstack.events import EventBus
 from py_p2pstack.host import BasicHost
 from py_p2pstack.identity import KeyType, PrivateKey
-from py_p2pstack.muxers.session import yamux_factory
+from py_p2pstack.muxers import mplex, yamux
+from py_p2pstack.muxers.mplex import MplexConfig
+from py_p2pstack.muxers.session import mplex_factory, yamux_factory
 from py_p2pstack.muxers.yamux import YamuxConfig
 from py_p2pstack.network.config import SwarmConfig
 from py_p2pstack.network.connection_manager import ConnectionManager, ConnectionManagerConfig
@@ -43,6 +47,8 @@ class HostConfig:
     """Handshakes."""
     yamux: YamuxConfig = field(default_factory=YamuxConfig)
     """Streams and their windows."""
+    mplex: MplexConfig = field(default_factory=MplexConfig)
+    """Streams without windows, where mplex is spoken."""
     identify: IdentifyConfig = field(default_factory=IdentifyConfig)
     """What we tell of ourselves."""
     resources: ResourceLimits = field(default_factory=ResourceLimits)
@@ -73,6 +79,7 @@ class Host(BasicHost):
         config: HostConfig | None = None,
         transports: Sequence[RawTransport] | None = None,
         security: Sequence[str] = ("noise", "tls"),
+        muxers: Sequence[str] = ("yamux",),
         psk: bytes | None = None,
         peerstore: Peerstore | None = None,
         gater: ConnectionGater | None = None,
@@ -89,6 +96,7 @@ class Host(BasicHost):
             config: bounds and times of all parts.
             transports: how raw bytes travel; TCP by default.
             security: which of `noise` and `tls` secure them; we propose the first, and take any of them.
+            muxers: which of `yamux` and `mplex` (deprecated: for peers that have nothing else) make streams of them.
             psk: the key of a private network (`transports.pnet.load_psk` reads its file): we talk to its members only.
             peerstore: what is known of peers; kept in memory by default.
             gater: who may connect; everybody by default.
@@ -97,7 +105,7 @@ class Host(BasicHost):
 
         Raises:
             InvalidAddress: an address is malformed.
-            ValueError: an unknown security protocol, or none at all.
+            ValueError: an unknown security protocol or muxer, or none at all.
             InvalidKey: a private network's key that is none.
             SecurityError: the environment has LIBP2P_FORCE_PNET=1, and no `psk` is given; or its extra is missing.
         """
@@ -110,7 +118,7 @@ class Host(BasicHost):
         upgrader = Upgrader(
             local_peer=peer,
             securities=_securities(security, key, wall_clock),
-            muxers={"/yamux/1.0.0": yamux_factory(config.yamux)},
+            muxers=_muxers(muxers, config),
             config=config.upgrade,
         )
         conn_manager = ConnectionManager(config.connections)
@@ -153,6 +161,20 @@ def _securities(names: Sequence[str], key: PrivateKey, wall_clock: Callable[[], 
         "noise": lambda: NoiseTransport(key),
         "tls": lambda: TlsTransport(key, wall_clock=wall_clock),
     }
-    if not names or not set(names) <= set(makers):
-        raise ValueError(f"security must name some of {', '.join(makers)}; not {', '.join(names) or 'none'}")
-    return [makers[name]() for name in dict.fromkeys(names)]
+    return [makers[name]() for name in _known("security", names, makers)]
+
+
+def _muxers(names: Sequence[str], config: HostConfig) -> dict[ProtocolId, MuxerFactory]:
+    """The muxers of these names, in order."""
+    makers: dict[str, tuple[ProtocolId, MuxerFactory]] = {
+        "yamux": (yamux.PROTOCOL, yamux_factory(config.yamux)),
+        "mplex": (mplex.PROTOCOL, mplex_factory(config.mplex)),
+    }
+    return dict(makers[name] for name in _known("muxers", names, makers))
+
+
+def _known(what: str, names: Sequence[str], known: Iterable[str]) -> list[str]:
+    """The names, each once. Raises ValueError for one we do not know, and for none."""
+    if not names or not set(names) <= set(known):
+        raise ValueError(f"{what} must name some of {', '.join(known)}; not {', '.join(names) or 'none'}")
+    return list(dict.fromkeys(names))
