@@ -328,6 +328,33 @@ async def test_the_number_of_provided_keys_is_bounded(datastore: Datastore, cloc
     await store.add(b"c", peer(1), HERE)
 
 
+async def test_providers_asked_for_again_and_again_are_read_once(clock: Clock) -> None:
+    datastore = Counting()
+    store = ProviderStore(datastore, wall_clock=clock)
+    await store.add(b"key", peer(1), HERE)
+    await store.get(b"key")
+    scans = datastore.scans
+    await store.add(b"key", peer(2), HERE)
+    await store.add(b"key", peer(1), THERE)
+    clock.now += 25 * HOUR
+    await store.add(b"key", peer(3), HERE)
+    assert sorted(await store.get(b"key"), key=lambda each: each.peer_id) == [
+        PeerInfo(peer(1), ()),
+        PeerInfo(peer(2), ()),
+        PeerInfo(peer(3), HERE),
+    ]
+    assert datastore.scans == scans
+    clock.now += 24 * HOUR
+    assert [each.peer_id for each in await store.get(b"key")] == [peer(3)]
+    await store.collect_garbage()
+    assert [each.peer_id for each in await store.get(b"key")] == [peer(3)]
+    for number in range(100):  # what is remembered is bounded
+        await store.get(b"%d" % number)
+    scans = datastore.scans
+    assert [each.peer_id for each in await store.get(b"key")] == [peer(3)]
+    assert datastore.scans == scans + 1
+
+
 async def test_broken_providers_are_skipped_removed_and_logged(
     datastore: Datastore, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from zlib import crc32
 
 import anyio
 
@@ -18,7 +19,7 @@ class StripedLocks:
 
     def of(self, key: bytes) -> anyio.Lock:
         """The lock of a key; hold only one at a time."""
-        return self._locks[hash(key) % _STRIPES]
+        return self._locks[crc32(key) % _STRIPES]  # not hash(), which differs between processes: runs are repeated
 
     @asynccontextmanager
     async def all(self) -> AsyncIterator[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 
 import anyio
@@ -13,6 +14,7 @@ from py_p2pstack.errors import RecordError, StorageError, StorageFull
 from py_p2pstack.identity import PeerId
 from py_p2pstack.protocols.dht.storage.locks import StripedLocks
 from py_p2pstack.protocols.dht.storage.rows import (
+    MAX_ADDRESSES,
     OWN,
     PROVIDERS,
     ProviderRow,
@@ -30,6 +32,7 @@ from py_p2pstack.protocols.dht.storage.rows import (
 
 MAX_KEY = 80  # bytes (go-libp2p-kad-dht: handleAddProvider)
 _log = logging.getLogger(__name__)
+_READ_KEYS = 64  # keys whose providers are remembered: 8 MB at worst
 _PAGE = 250  # rows read at a time, with the event loop in hand: 4 ms
 
 
@@ -66,6 +69,7 @@ class ProviderStore:
         self._full: dict[
             bytes, float
         ] = {}  # full keys, with the time before which none of their providers gets too old
+        self._read: OrderedDict[bytes, dict[PeerId, ProviderRow]] = OrderedDict()  # keys asked for lately
         self._own: int | None = None
         self._own_lock = anyio.Lock(fast_acquire=True)
 
@@ -87,7 +91,7 @@ class ProviderStore:
             if new:
                 await self._make_room(key, counts, now)
                 counts[key] = counts.get(key, 0) + 1
-            row = ProviderRow(now, now, tuple(addresses))
+            row = ProviderRow(now, now, tuple(addresses[:MAX_ADDRESSES]))
             if old is not None and not addresses:
                 row = _with_addresses_of(old, row)
             try:
@@ -97,26 +101,24 @@ class ProviderStore:
                 if new:
                     self._discount(key)
                 raise
+            if key in self._read:
+                self._read[key][peer] = row
 
     async def get(self, key: bytes) -> list[PeerInfo]:
         """The providers of a key with the addresses that are not too old, in no telling order. Raises StorageError."""
         if not 0 < len(key) <= MAX_KEY:
             return []
+        providers = self._read.get(key)
+        if providers is None:
+            providers = await self._read_providers(key)
+        else:
+            self._read.move_to_end(key)
         now = self._wall_clock()
-        found, broken = [], []
-        prefix = providers_of(key)
-        for row_key, row in await self._datastore.scan(prefix, limit=self.max_providers_per_key):
-            try:
-                provider, peer = decode_provider(row), decode_peer(row_key[len(prefix) :])
-            except RecordError as fault:
-                _log.warning("removing a provider that cannot be read: %s", fault)
-                broken.append((row_key, row))
-                continue
+        found = []
+        for peer, provider in providers.items():
             if is_current(provider.added, now, self.max_age):
                 fresh = is_current(provider.addresses_added, now, self.address_age)
                 found.append(PeerInfo(peer, provider.addresses if fresh else ()))
-        if broken:
-            await self._remove_broken(key, broken)
         return found
 
     async def collect_garbage(self) -> int:
@@ -243,15 +245,29 @@ class ProviderStore:
                 self._discount(key)
         return len(dead)
 
-    async def _remove_broken(self, key: bytes, broken: Sequence[tuple[bytes, bytes]]) -> None:
+    async def _read_providers(self, key: bytes) -> dict[PeerId, ProviderRow]:
+        """Read all providers of a key, however old; remembered, as to read hundreds takes milliseconds."""
         await self._count()
+        prefix = providers_of(key)
+        providers: dict[PeerId, ProviderRow] = {}
+        broken: list[tuple[bytes, bytes]] = []
         async with self._locks.of(key):
-            still = [(row_key, key) for row_key, row in broken if await self._datastore.get(row_key) == row]
-            await self._remove(still)
+            for row_key, row in await self._datastore.scan(prefix, limit=self.max_providers_per_key):
+                try:
+                    providers[decode_peer(row_key[len(prefix) :])] = decode_provider(row)
+                except RecordError as fault:
+                    _log.warning("removing a provider that cannot be read: %s", fault)
+                    broken.append((row_key, key))
+            await self._remove(broken)
+            self._read[key] = providers
+            if len(self._read) > _READ_KEYS:
+                self._read.popitem(last=False)
+        return providers
 
     def _discount(self, key: bytes) -> None:
         assert self._providers is not None
         self._full.pop(key, None)
+        self._read.pop(key, None)
         left = self._providers.get(key, 0) - 1
         if left > 0:
             self._providers[key] = left
