@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import defaultdict
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from importlib.util import find_spec
 from statistics import median
 
-from benchmarks.works import WORKS, Bar, Pair, Work
+from benchmarks import dht
+from benchmarks.dht import DHT_WORKS, Network
+from benchmarks.works import WORKS, Bar, Pair, Subject, Work
 from tests.interop.peer import CommandFailed, Peer, PeerMissing
 
 IMPLEMENTATIONS: dict[str, tuple[str, ...]] = {
@@ -18,7 +21,9 @@ IMPLEMENTATIONS: dict[str, tuple[str, ...]] = {
     "ours, uvloop": ("ours", "--backend", "uvloop"),
     "py": ("py",),
     "go": ("go",),
+    "kademlia": ("kademlia",),
 }
+DHT_ALONE = "kademlia"  # which is nothing but a DHT
 Figures = dict[str, dict[str, list[float]]]
 
 
@@ -27,40 +32,50 @@ def has_uvloop() -> bool:
     return find_spec("uvloop") is not None
 
 
-def connect(stack: ExitStack, name: str) -> Pair | None:
-    """Start two connected peers of one implementation; None, said aloud, where its toolchain is missing."""
+def connect(stack: ExitStack, name: str) -> Pair:
+    """Start two connected peers of one implementation. Raises PeerMissing."""
     language, *arguments = IMPLEMENTATIONS[name]
-    try:
-        listener = stack.enter_context(Peer.listening(language, *arguments))
-        dialer = stack.enter_context(Peer(language, *arguments))
-    except PeerMissing as missing:
-        print(f"without {name}: {missing}", file=sys.stderr)
-        return None
+    listener = stack.enter_context(Peer.listening(language, *arguments))
+    dialer = stack.enter_context(Peer(language, *arguments))
     dialer.call("connect", addr=listener.address)
     return Pair(dialer=dialer, listener=listener, slow=language == "py")
 
 
-def measure(works: tuple[Work, ...], names: list[str], repetitions: int) -> Figures:
+def join(stack: ExitStack, name: str) -> Network:
+    """Start a DHT of one implementation. Raises PeerMissing."""
+    return dht.start(stack, *IMPLEMENTATIONS[name])
+
+
+def measure(
+    works: Sequence[Work[Subject]],
+    names: Sequence[str],
+    begin: Callable[[ExitStack, str], Subject],
+    repetitions: int,
+    figures: Figures,
+) -> None:
     """Run each work `repetitions` times on each implementation, implementation by implementation in turns."""
-    figures: Figures = defaultdict(lambda: defaultdict(list))
     with ExitStack() as stack:
-        pairs = {name: pair for name in names if (pair := connect(stack, name)) is not None}
+        subjects = {}
+        for name in names if works else ():
+            try:
+                subjects[name] = begin(stack, name)
+            except (PeerMissing, CommandFailed) as fault:
+                print(f"without {name}: {fault}", file=sys.stderr)
         for work in works:
             for _ in range(repetitions):
                 if work.floor is not None:
                     figures[work.name]["floor"].append(work.floor())
-                for name, pair in pairs.items():
-                    if work.alone and name != "ours":
+                for name, subject in subjects.items():
+                    if work.only and name not in work.only:
                         continue
                     try:
-                        figures[work.name][name].append(work.run(pair))
+                        figures[work.name][name].append(work.run(subject))
                     except CommandFailed as fault:
                         print(f"{name}, {work.name}: {fault}", file=sys.stderr)
             print(
-                f"  {work.name}: " + ", ".join(f"{k} {show(median(v))}" for k, v in figures[work.name].items()),
+                f"  {work.name}: " + ", ".join(f"{k} {show(median(v))}" for k, v in figures[work.name].items() if v),
                 flush=True,
             )
-    return figures
 
 
 def show(value: float) -> str:
@@ -68,7 +83,7 @@ def show(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def verdict(work: Work, bar: Bar, medians: dict[str, float]) -> str:
+def verdict(work: Work[Pair] | Work[Network], bar: Bar, medians: dict[str, float]) -> str:
     """A bar and how it stands."""
     if bar.against not in medians or "ours" not in medians:
         return f"? {bar.against}"
@@ -77,7 +92,7 @@ def verdict(work: Work, bar: Bar, medians: dict[str, float]) -> str:
     return f"{show(ratio)} × {bar.against} (bar {bar.ratio:g}{'' if ratio >= bar.ratio else ', MISSED'})"
 
 
-def table(works: tuple[Work, ...], figures: Figures, names: list[str]) -> str:
+def table(works: Sequence[Work[Pair] | Work[Network]], figures: Figures, names: Sequence[str]) -> str:
     """The one table, in Markdown."""
     columns = ["floor", *names]
     rows = [["work", "unit", *columns, "ratio to go", "bars"]]
@@ -99,17 +114,29 @@ def table(works: tuple[Work, ...], figures: Figures, names: list[str]) -> str:
     return "\n".join(lines)
 
 
+def chosen(name: str, parts: list[str] | None) -> bool:
+    """Whether a work was asked for."""
+    return not parts or any(part in name for part in parts)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("-n", "--repetitions", type=int, default=5, help="rounds of each work (default 5)")
     parser.add_argument("-w", "--work", action="append", help="only works whose name contains this; may be repeated")
     parser.add_argument("-i", "--implementation", action="append", choices=list(IMPLEMENTATIONS), help="only these")
+    parser.add_argument(
+        "--only", choices=["pairs", "dht"], help="only what two peers do, or only what a DHT of 20 does"
+    )
     options = parser.parse_args()
-    works = tuple(work for work in WORKS if not options.work or any(part in work.name for part in options.work))
+    pairs = [work for work in WORKS if chosen(work.name, options.work) and options.only != "dht"]
+    networks = [work for work in DHT_WORKS if chosen(work.name, options.work) and options.only != "pairs"]
     names = options.implementation or [name for name in IMPLEMENTATIONS if "uvloop" not in name or has_uvloop()]
-    figures = measure(works, names, options.repetitions)
-    result = table(works, figures, names)
-    print(f"\nMedians of {options.repetitions}; two processes each; in `bars`, more is better.\n\n{result}")
+    figures: Figures = defaultdict(lambda: defaultdict(list))
+    measure(pairs, [name for name in names if name != DHT_ALONE], connect, options.repetitions, figures)
+    measure(networks, names, join, options.repetitions, figures)
+    result = table([*pairs, *networks], figures, [name for name in names if name != DHT_ALONE or networks])
+    print(f"\nMedians of {options.repetitions}; two processes each (of the DHT: ten nodes in each); in `bars`,")
+    print(f"more is better.\n\n{result}")
     return int("MISSED" in result)
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from benchmarks import floor
 from tests.interop.peer import Peer
@@ -30,20 +31,23 @@ class Bar:
     ratio: float
 
 
+Subject = TypeVar("Subject")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
+class Work(Generic[Subject]):
     """One row of the table."""
 
     name: str
     unit: str
-    run: Callable[[Pair], float]
+    run: Callable[[Subject], float]
     less_is_better: bool = False
     floor: Callable[[], float] | None = None
     bars: tuple[Bar, ...] = ()
     at_most: float | None = None
     """An absolute bar in `unit`, for figures that are no race."""
-    alone: bool = False
-    """Only ours can tell it."""
+    only: tuple[str, ...] = ()
+    """The implementations that can tell it; all, if empty."""
 
 
 def bulk(chunk: int, seconds: float = 1.5) -> Callable[[Pair], float]:
@@ -126,7 +130,7 @@ def idle_connection(_: Pair) -> float:
         return float(after["rss_kib"] - before["rss_kib"]) / float(after["connections"] - before["connections"])
 
 
-WORKS = (
+WORKS: tuple[Work[Pair], ...] = (
     Work(
         name="bulk, 64 KiB writes",
         unit="MiB/s",
@@ -140,7 +144,7 @@ WORKS = (
     Work(name="connections", unit="/s", run=dial, bars=(Bar(against="py", ratio=100),)),
     Work(name="ping, p50", unit="µs", run=ping, less_is_better=True, bars=(Bar(against="py", ratio=2),)),
     Work(name="ping under bulk, p99", unit="ms", run=ping_under_load, less_is_better=True, at_most=3),
-    Work(name="import", unit="CPU s", run=import_cpu, less_is_better=True, at_most=0.15, alone=True),
-    Work(name="idle host", unit="MiB", run=idle_host, less_is_better=True, at_most=40, alone=True),
-    Work(name="idle connection", unit="KiB", run=idle_connection, less_is_better=True, at_most=30, alone=True),
+    Work(name="import", unit="CPU s", run=import_cpu, less_is_better=True, at_most=0.15, only=("ours",)),
+    Work(name="idle host", unit="MiB", run=idle_host, less_is_better=True, at_most=40, only=("ours",)),
+    Work(name="idle connection", unit="KiB", run=idle_connection, less_is_better=True, at_most=30, only=("ours",)),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,7 +57,9 @@ def pytest_runtest_makereport(
     report = yield
     marker = item.get_closest_marker("row")
     if marker is not None and (report.when == "call" or report.outcome == "skipped" or report.failed):
-        params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        params: dict[str, Any] = (
+            item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        )
         for other in marker.kwargs.get("others") or [params["other"]]:
             item.config.stash[MATRIX].record(
                 marker.args[0], other, params.get("direction", ""), report.outcome, params.get("key_type", "")

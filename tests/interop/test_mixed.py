@@ -27,16 +27,16 @@ class Node(NamedTuple):
     """One host of a process."""
 
     group: Peer
-    index: int
+    host: int
 
     def start(self, command: str, **arguments: Any) -> Future[dict[str, Any]]:
         """Have this host run a command."""
-        return self.group.start(command, node=self.index, **arguments)
+        return self.group.start(command, node=self.host, **arguments)
 
     @property
     def address(self) -> str:
         """Where it listens, with its id."""
-        return str(self.group.nodes[self.index]["addrs"][0])
+        return str(self.group.nodes[self.host]["addrs"][0])
 
 
 class MixedNetwork:
