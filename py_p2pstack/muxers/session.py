@@ -1,11 +1,8 @@
 """The session: drives a muxer machine over a raw connection, one task reading, one writing, and lets streams wait.
 
 Measured rules behind it (docs/performance.md): the buffers for reading and sealing are shared by all sessions of a
-thread, since nothing awaits while they are in use; an idle session holds none, and no writer either: that task begins
-when something cannot leave inline, and retires when idle. The writer pulls records from the machine. One small write
-may go out inline, past the writer, after each batch read or written: a lone request leaves at once, a burst still
-gathers. What is sent in the turn that follows a read goes out with one call behind it. A sender that waits is woken
-once, when its own bytes are out.
+thread, since nothing awaits while they are in use; an idle session holds none. What is sent in the turn that follows a
+read goes out with one call behind it. How things leave is the outbox's affair.
 """
 
 from __future__ import annotations
@@ -17,8 +14,6 @@ from functools import partial
 from typing import Any
 
 import anyio
-from anyio import CancelScope
-from anyio.abc import TaskGroup
 
 from py_p2pstack.core.error_codes import StreamCode
 from py_p2pstack.core.muxer import ConnectionInfo, MuxedStream
@@ -29,24 +24,20 @@ from py_p2pstack.errors import ConnectionClosed, P2PError, RemoteProtocolError
 from py_p2pstack.muxers.machine import Event, MuxerMachine, StreamEnded, StreamOpened, StreamReadable
 from py_p2pstack.muxers.mplex.config import MplexConfig
 from py_p2pstack.muxers.mplex.machine import MplexMachine
-from py_p2pstack.muxers.stream import CONNECTION_HIGH, SessionStream
+from py_p2pstack.muxers.outbox import Outbox
+from py_p2pstack.muxers.stream import SessionStream
 from py_p2pstack.muxers.yamux.config import YamuxConfig
 from py_p2pstack.muxers.yamux.machine import YamuxMachine
 from py_p2pstack.muxers.yamux.stream_state import StreamState
 
 _READ = 256 * 1024  # bytes read at once: what several records need, and little enough for the cache
-_BATCH = 256 * 1024  # bytes sealed between two yields: bounds a ping's wait under bulk
-_INLINE = 16 * 1024  # bytes up to which a write may go out inline
-_FLUSH_TIMEOUT = 1.0  # seconds that closing waits for queued bytes and the go-away to leave
-_LAST_WORDS = 0.25  # seconds in which the reader may still find the go-away of a peer that cut us off
 
 
 class _Scratch(threading.local):
-    """Buffers used between two awaits, shared by all sessions of a thread."""
+    """A buffer used between two awaits, shared by all sessions of a thread."""
 
     def __init__(self) -> None:
         self.inbound = memoryview(bytearray(_READ + 65537))
-        self.outbound = memoryview(bytearray(_BATCH + 65537))
 
 
 _scratch = _Scratch()
@@ -73,27 +64,14 @@ class Session:
         self._records = records
         self._partial = unread
         self._early = early_plaintext
-        self._head = unsent
+        self.outbox = Outbox(self.machine, raw, records, unsent)
+        """What leaves."""
         self._handler: Callable[[MuxedStream], bool] | None = None
         self._reason: Exception | None = None
-        self._unsent = memoryview(b"")
-        self._broken: Exception | None = None
-        self._corked = False
-        self._tasks: TaskGroup | None = None
-        self._writer_busy = False
-        self._wake: anyio.Event | None = None
-        self._rested = False
-        self._retire = False
-        self._may_inline = True
-        self._writing: CancelScope | None = None
         self._openers: deque[anyio.Event] = deque()
         self._granted = 0
-        self.turns: deque[anyio.Event] = deque()
-        """Senders waiting for the pipe to move, first come first."""
         self.bytes_in = 0
         """Sealed bytes received."""
-        self.bytes_out = 0
-        """Sealed bytes sent."""
 
     def __repr__(self) -> str:
         return (
@@ -159,7 +137,7 @@ class Session:
         data = machine.read(stream, max_bytes)
         if stream.consumed * 2 >= stream.capacity:
             machine.update_window(stream, anyio.current_time())
-            self.flush()
+            self.outbox.flush()
         return data
 
     def reset(self, stream: SessionStream, code: int) -> None:
@@ -168,27 +146,28 @@ class Session:
         self.machine.reset(stream, code, events)
         if events:
             self._dispatch(events)
-            self.flush()
+            self.outbox.flush()
 
     # --- lifetime ---------------------------------------------------------------------------------
 
     async def serve(self, handler: Callable[[MuxedStream], bool]) -> None:
         """See `MuxedConnection.serve`."""
         self._handler = handler
-        reason: Exception = ConnectionClosed("the connection was cancelled")
+        reason: Exception | None = None
         try:
             if self._reason is None:
                 self.machine.ping(anyio.current_time())
                 async with anyio.create_task_group() as tasks:
-                    self._tasks = tasks
                     try:
-                        self._send_now()
+                        self.outbox.start(tasks)
                         reason = await self._read()
                     finally:
-                        self._tasks = None
+                        self.outbox.stop()
                     tasks.cancel_scope.cancel()
+                if reason is None and (broken := self.outbox.broken) is not None:
+                    reason = ConnectionClosed(f"the connection broke: {broken}", remote=True)
         finally:
-            self._end(reason)
+            self._end(reason or ConnectionClosed("the connection was cancelled"))
 
     def close(self, code: int = 0) -> None:
         """See `MuxedConnection.close`."""
@@ -196,17 +175,13 @@ class Session:
             self._reason = ConnectionClosed("the connection was closed by us", code=code)
             self.machine.go_away(code)
             if self._handler is None:  # nobody serves it: what fits goes out now
-                self._send_now()
+                self.outbox.send_now()
                 self._end(self._reason)
                 return
             events: list[Event] = []
             self.machine.fail_all(self._reason, events, flush=True)
             self._dispatch(events)
-            self._send_now()
-            if self._writing is not None:
-                self._writing.deadline = anyio.current_time() + _FLUSH_TIMEOUT
-            if self._tasks is not None and not (self._unsent or self._broken or self.machine.has_output):
-                self._tasks.cancel_scope.cancel()
+            self.outbox.close()
             self._grant()
 
     def tick(self, now: float) -> None:
@@ -219,13 +194,7 @@ class Session:
         self._dispatch(events)
         if self.machine.went_away is not None and not self.machine.streams:
             self.close()
-        if self.machine.has_output:
-            self.flush()
-        if self._wake is not None:
-            if self._rested:  # since the last tick
-                self._retire = True
-                self._wake_writer()
-            self._rested = True
+        self.outbox.tick()
 
     def _break(self, fault: Exception) -> None:
         """The connection is of no further use: closing the pipe ends both tasks."""
@@ -268,7 +237,7 @@ class Session:
                 if count == 0:
                     break
                 self.bytes_in += count
-                self._may_inline = True
+                self.outbox.may_inline()
                 await self._feed(self._open(view[: kept + count]))
                 if machine.full:
                     await self._wait_for_readers()
@@ -277,7 +246,7 @@ class Session:
             events: list[Event] = []
             machine.fail_all(_closed_by(fault), events)
             machine.go_away(fault.code or 0)
-            self._send_now()
+            self.outbox.send_now()
             self._dispatch(events)
             return fault
         except P2PError as fault:
@@ -306,7 +275,7 @@ class Session:
         """Feed the machine, give those it woke a turn, and send what they had to say with one call."""
         machine = self.machine
         now = anyio.current_time()
-        self._corked = True
+        self.outbox.corked = True
         try:
             for plaintext in plaintexts:
                 rest = plaintext
@@ -321,9 +290,9 @@ class Session:
             del plaintexts
             await anyio.lowlevel.checkpoint()
         finally:
-            self._corked = False
+            self.outbox.corked = False
         if machine.has_output:
-            self._send_now()
+            self.outbox.send_now()
 
     def _dispatch(self, events: list[Event]) -> None:
         """Wake and tell whom events concern; the list may grow meanwhile."""
@@ -343,133 +312,6 @@ class Session:
                 event.stream.tell_end()  # type: ignore[union-attr]
         if self._openers:
             self._grant()
-
-    # --- writing ----------------------------------------------------------------------------------
-
-    @property
-    def stuck(self) -> bool:
-        """Whether enough waits for the writer, who is at work: a sender waits its turn before it queues more.
-
-        While the writer idles, what is queued waits for windows, and must not keep other streams from sending.
-        """
-        return self._writer_busy and self.machine.queued > CONNECTION_HIGH
-
-    def pass_turn(self, turn: anyio.Event) -> None:
-        """Whoever waited will not send: out of the queue, or, if it was let go already, the next in its place."""
-        if turn in self.turns:
-            self.turns.remove(turn)
-        else:
-            self._next_turn()
-
-    def _next_turn(self) -> None:
-        if self.turns:
-            self.turns.popleft().set()
-
-    def flush(self) -> None:
-        """See that what is queued goes out soon: at once, if it is small and the first since the last batch."""
-        if self._corked:
-            return
-        if self._may_inline and self.machine.queued <= _INLINE:
-            self._may_inline = False
-            self._send_now()
-        else:
-            self._wake_writer()
-
-    def flush_later(self) -> None:
-        """See that what is queued goes out with whatever is sent next, or when the writer gets its turn."""
-        if not self._corked:
-            self._wake_writer()
-
-    def _wake_writer(self) -> None:
-        """See that there is a writer, and that it is at work; before `serve` there is none."""
-        if self._wake is not None:
-            self._wake.set()
-            self._wake = None
-            self._writer_busy = True
-        elif not self._writer_busy and self._tasks is not None:
-            self._writer_busy = True
-            self._tasks.start_soon(self._write, self._tasks.cancel_scope)
-
-    def _send_now(self) -> None:
-        """Seal and send one batch without waiting; what does not fit is left to the writer."""
-        if self._unsent or self._broken is not None:
-            return
-        try:
-            self._send_batch()
-        except (OSError, P2PError) as fault:
-            self._broken = fault
-        if self._unsent or self._broken is not None or self.machine.has_output:
-            self._wake_writer()
-
-    def _send_batch(self) -> None:
-        """Pull records up to a batch, seal them, send what the pipe takes, keep the rest."""
-        machine, records = self.machine, self._records
-        view = _scratch.outbound
-        size = len(self._head)
-        if size:
-            view[:size] = self._head
-            self._head = b""
-        while size < _BATCH and machine.has_output:
-            pieces = machine.next_record(records.max_plaintext)
-            if pieces:
-                size += records.seal_into(pieces[0] if len(pieces) == 1 else b"".join(pieces), view[size:])
-        sent = self._raw.send_nowait(view[:size]) if size else 0
-        self.bytes_out += sent
-        if sent < size:
-            self._unsent = memoryview(bytes(view[sent:size]))
-        if self.turns and (not self._unsent or machine.queued <= CONNECTION_HIGH):
-            self._next_turn()
-        if machine.drained:
-            for stream in machine.drained:
-                stream.wake_sender()  # type: ignore[attr-defined]
-            machine.drained.clear()
-        if machine.ended:
-            ended, machine.ended = machine.ended, []
-            for stream in ended:
-                stream.tell_end()  # type: ignore[attr-defined]
-
-    async def _rest(self) -> bool:
-        """The writer waits for work; returns whether there is some, or else it retires."""
-        self._may_inline = True
-        self._writer_busy = self._rested = False
-        wake = self._wake = anyio.Event()
-        await wake.wait()
-        retire, self._retire = self._retire and not self.machine.has_output, False
-        if retire:
-            self._writer_busy = False
-        return not retire
-
-    async def _write(self, session_scope: CancelScope) -> None:
-        """Write until there is nothing to write for long, until closed by us and flushed, or until the pipe breaks."""
-        raw = self._raw
-        try:
-            with CancelScope() as self._writing:
-                if self._reason is not None:
-                    self._writing.deadline = anyio.current_time() + _FLUSH_TIMEOUT
-                while True:
-                    if self._broken is not None:
-                        raise self._broken
-                    if self._unsent:
-                        await raw.wait_writable()
-                        sent = raw.send_nowait(self._unsent)
-                        self.bytes_out += sent
-                        self._unsent = self._unsent[sent:]
-                    elif self.machine.has_output:
-                        self._send_batch()
-                        await anyio.lowlevel.checkpoint()
-                    elif self._reason is not None:
-                        break
-                    elif self.turns:
-                        self._next_turn()
-                        await anyio.lowlevel.checkpoint()
-                    elif not await self._rest():
-                        return
-        except (OSError, P2PError) as fault:
-            self._broken = fault
-            await anyio.sleep(_LAST_WORDS)  # the reader may find that the peer said goodbye
-            if self._reason is None:
-                self._reason = ConnectionClosed(f"the connection broke: {fault}", remote=True)
-        session_scope.cancel()
 
 
 def _closed_by(fault: Exception) -> ConnectionClosed:

@@ -10,6 +10,7 @@ import anyio
 
 from py_p2pstack.core.types import Buffer
 from py_p2pstack.errors import StreamClosed
+from py_p2pstack.muxers.outbox import CONNECTION_HIGH
 from py_p2pstack.muxers.yamux.stream_state import StreamState
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 _STREAM_HIGH = 320 * 1024  # bytes queued in a stream above which its sender waits
 _STREAM_LOW = 192 * 1024  # … until no more than this is left
-CONNECTION_HIGH = 512 * 1024  # bytes queued in all streams above which each sender waits for its own to be out
 
 
 class SessionStream(StreamState):
@@ -47,7 +47,7 @@ class SessionStream(StreamState):
             if self._readable is not None:
                 raise anyio.BusyResourceError("receiving from")
             if self.flags:
-                self._session.flush()
+                self._session.outbox.flush()
             self._readable = anyio.Event()
             try:
                 await self._readable.wait()
@@ -61,18 +61,18 @@ class SessionStream(StreamState):
         machine = session.machine
         if self.queued > _STREAM_HIGH:
             await self._wait_for_room()
-        if session.stuck and self.fault is None:
+        if session.outbox.stuck and self.fault is None:
             await self._wait_turn()
         machine.send_data(self, item)
         if self.queued > _STREAM_HIGH or machine.queued > CONNECTION_HIGH:
             await self._wait_drained(_STREAM_LOW if machine.queued <= CONNECTION_HIGH else 0)
         else:
-            session.flush()
+            session.outbox.flush()
 
     def send_soon(self, item: bytes) -> None:
         """See `MuxedStream.send_soon`."""
         self._session.machine.send_data(self, item)
-        self._session.flush()
+        self._session.outbox.flush()
 
     async def _wait_for_room(self) -> None:
         """Sends cancelled before this one left too much behind."""
@@ -86,17 +86,16 @@ class SessionStream(StreamState):
         """Queue nothing while the pipe is stuck; a reset or the connection's end wakes too."""
         if self._drained is not None:
             raise anyio.BusyResourceError("sending to")
-        turn = self._drained = anyio.Event()
-        self._session.turns.append(turn)
+        turn = self._drained = self._session.outbox.take_turn()
         try:
             await turn.wait()
         except BaseException:
-            self._session.pass_turn(turn)
+            self._session.outbox.pass_turn(turn)
             raise
         finally:
             self._drained = None
         if self.fault is not None:
-            self._session.pass_turn(turn)
+            self._session.outbox.pass_turn(turn)
 
     async def _wait_drained(self, low: int) -> None:
         if self._drained is not None:
@@ -104,7 +103,7 @@ class SessionStream(StreamState):
         self.drain_at = low
         self._drained = anyio.Event()
         try:
-            self._session.flush()
+            self._session.outbox.flush()
             await self._drained.wait()
         finally:
             self._drained = None
@@ -115,7 +114,7 @@ class SessionStream(StreamState):
     async def send_eof(self) -> None:
         """See `MuxedStream.send_eof`."""
         self._session.machine.send_eof(self)
-        self._session.flush_later()
+        self._session.outbox.flush_later()
 
     def reset(self, code: int = 0) -> None:
         """See `MuxedStream.reset`."""
@@ -129,7 +128,7 @@ class SessionStream(StreamState):
             session.machine.discard(self, anyio.current_time())
             if self._readable is not None:
                 self._readable.set()
-        session.flush_later()
+        session.outbox.flush_later()
 
     # --- called by the session --------------------------------------------------------------------
 

@@ -65,7 +65,7 @@ async def cost(mallory: Mallory, session: Session, frames: Callable[[int], bytes
                 del sealed
                 await settle()
                 most = max(most, tracemalloc.get_traced_memory()[0] - before)
-                queued = max(queued, session.machine.queued + len(session._unsent))
+                queued = max(queued, session.machine.queued + len(session.outbox.unsent))
         return most, queued
     finally:
         tracemalloc.stop()
@@ -141,7 +141,7 @@ def test_a_stream_that_is_sent_to_a_peer_that_does_not_read_holds_half_a_mebibyt
                 assert tracemalloc.get_traced_memory()[0] - before <= MIB
             finally:
                 tracemalloc.stop()
-            assert session.machine.queued + len(session._unsent) <= MIB // 2
+            assert session.machine.queued + len(session.outbox.unsent) <= MIB // 2
             assert sent <= MIB
             mallory.close()
             await unharmed(world)
@@ -167,7 +167,7 @@ def test_many_senders_to_a_peer_that_does_not_read_hold_a_mebibyte_together(run:
             session = session_of(world.alice)
             go.set()
             await anyio.sleep(1)
-            assert session.machine.queued + len(session._unsent) <= MIB
+            assert session.machine.queued + len(session.outbox.unsent) <= MIB
             mallory.close()
 
     run(main)
