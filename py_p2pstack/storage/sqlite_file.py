@@ -131,7 +131,8 @@ class SqliteFile:
                 f"{self.path} has schema version {version}; this release knows {len(MIGRATIONS)}: use a later one"
             )
         execute(f"PRAGMA page_size = {_PAGE_SIZE}")
-        execute("PRAGMA journal_mode = WAL")
+        if _one(self.writer, "PRAGMA journal_mode = WAL") != "wal":
+            raise StorageError(f"{self.path}: no write-ahead log is possible here; take a directory on a local disk")
         execute("PRAGMA fullfsync = 1")  # on macOS an fsync alone does not survive a power cut
         execute("PRAGMA checkpoint_fullfsync = 1")
         execute("PRAGMA journal_size_limit = 16777216")
