@@ -18,7 +18,7 @@ from py_p2pstack.protocols.dht.storage import StoredValue, ValueStore
 from py_p2pstack.protocols.dht.validators import Validator
 
 VALIDITY_CACHE = 1024  # values that were found valid lately
-RENEWAL = 3600.0  # seconds within which a value put again is not written again: it is safe already
+RENEWAL = 1 / 48  # of its age limit, within which a value put again is not written again: it is safe already
 TRUSTED_FOR = 60.0  # seconds; a signature need not be checked for each of many gets, an expiry soon enough
 
 
@@ -103,7 +103,7 @@ class ValueHandlers:
 
     def _wants_renewal(self, old: StoredValue, now: float) -> bool:
         """Whether the same value once more makes it younger: not often, and what we publish has its own time."""
-        return not old.published and not 0 <= now - old.received < RENEWAL
+        return not old.published and not 0 <= now - old.received < RENEWAL * self._config.max_value_age
 
     async def _holds(self, key: bytes, value: bytes) -> bool:
         """Whether a stored value is still valid; else it is removed."""
