@@ -196,9 +196,9 @@ class Sweeper:
         async with anyio.create_task_group() as tasks:
             for _ in range(min(self._config.sweep_peers, len(keys_of))):
                 tasks.start_soon(work)
-        provided = [
-            key for key, peers in assigned.items() if sum(peer in told for peer in peers) >= ENOUGH * len(peers)
-        ]
+        provided = list(assigned)
+        if len(told) < len(keys_of):
+            provided = [key for key, peers in assigned.items() if len(told.intersection(peers)) >= ENOUGH * len(peers)]
         now = self._wall_clock()
         await self._store.own_provided(provided, now)
         self.provided += len(provided)

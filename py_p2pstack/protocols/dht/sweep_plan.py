@@ -12,7 +12,6 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from heapq import nsmallest
 from typing import Generic, NamedTuple, TypeVar
 
 from py_p2pstack.kademlia import KEY_BITS, common_prefix_length
@@ -38,6 +37,7 @@ class Block(NamedTuple):
 
 
 EVERYTHING = Block(0, END)
+NOWHERE = Block(0, 0)
 
 
 def block_around(key: int, prefix_length: int) -> Block:
@@ -58,6 +58,7 @@ class KnownSpace(Generic[P]):
         self._peer_at: dict[int, P] = {}
         self._starts: list[int] = []  # of the known parts, which neither overlap nor touch
         self._ends: list[int] = []
+        self._last = NOWHERE, NOWHERE  # the half of a region in which a key lay, and the region; until more are learned
         self._inside: dict[Block, list[int]] = {}  # the peers of a region, until more are learned
 
     def __len__(self) -> int:
@@ -77,6 +78,7 @@ class KnownSpace(Generic[P]):
             shared = min(common_prefix_length(self._key_of(peer), target) for peer in peers)
             self._mark_known(block_around(target, min(shared + 1, KEY_BITS)))
         self._inside.clear()
+        self._last = NOWHERE, NOWHERE
 
     def is_known(self, block: Block) -> bool:
         """Whether every peer in `block` is known."""
@@ -85,6 +87,9 @@ class KnownSpace(Generic[P]):
 
     def region(self, key: int) -> Block:
         """The smallest block around `key` in which k peers are known: whose keys share their nearest peers."""
+        leaf, region = self._last
+        if leaf.start <= key < leaf.end:
+            return region
         low, high = 0, KEY_BITS
         while low < high:  # the longest prefix that k peers share
             middle = (low + high + 1) // 2
@@ -93,7 +98,8 @@ class KnownSpace(Generic[P]):
                 low = middle
             else:
                 high = middle - 1
-        return block_around(key, low)
+        self._last = block_around(key, min(low + 1, KEY_BITS)), block_around(key, low)
+        return self._last[1]
 
     def nearest(self, key: int) -> list[P]:
         """The k nearest to `key` of the peers known, nearest first. See `gap` for whether they are the true ones."""
@@ -124,7 +130,7 @@ class KnownSpace(Generic[P]):
         if inside is None:
             first, last = bisect_left(self._keys, region.start), bisect_left(self._keys, region.end)
             inside = self._inside[region] = self._keys[first:last]
-        return nsmallest(self._k, inside, key=key.__xor__)
+        return sorted(inside, key=key.__xor__)[: self._k]
 
     def _touches(self, block: Block) -> bool:
         """Whether a part of `block` is known."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from py_p2pstack.kademlia import KEY_BITS, key_of
@@ -75,6 +75,7 @@ def test_known_blocks_that_touch_are_one() -> None:
     assert (space._starts, space._ends) == ([0], [END])
 
 
+@settings(max_examples=60)
 @given(st.sets(st.integers(0, 1023), min_size=1, max_size=200), st.integers(1, 8), st.integers(0, END - 1))
 def test_once_no_gap_is_left_the_nearest_are_the_true_ones(numbers: set[int], k: int, target: int) -> None:
     peers, space = sorted(numbers), KnownSpace(key, k)
@@ -82,7 +83,7 @@ def test_once_no_gap_is_left_the_nearest_are_the_true_ones(numbers: set[int], k:
     assert space.nearest(target) == look_up(peers, target, k)
     # And so they are for every other key of the region, without another lookup.
     region = space.region(target)
-    for other in range(region.start, region.end, max(1, (region.end - region.start) // 16)):
+    for other in range(region.start, region.end, max(1, (region.end - region.start) // 8)):
         assert space.gap(other) is None
         assert space.nearest(other) == look_up(peers, other, k)
 
