@@ -29,7 +29,7 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 from anyio.streams.memory import MemoryObjectSendStream
 
 from py_p2pstack.cli.callee import Answer, Callee
-from py_p2pstack.cli.control_client import PORT_FILE, SOCKET, VERSION, from_line, to_line
+from py_p2pstack.cli.control_client import PORT_FILE, SOCKET, VERSION, from_line, reader_of, to_line
 from py_p2pstack.cli.failures import Exit, Failure, failure_of
 from py_p2pstack.protocols.dht.events import QueryEvent
 from py_p2pstack.protocols.dht.trace import to_json
@@ -40,7 +40,6 @@ MAX_PATH = 100  # bytes of a socket's path; Linux takes 107, macOS 103
 MAX_REQUEST = 16 * 1024 * 1024  # bytes; a value is at most a few MiB, in base64
 REQUEST_TIMEOUT = 10.0  # seconds for the request to come
 SEND_TIMEOUT = 30.0  # for a client to take a line
-CLOSE_TIMEOUT = 5.0  # for it to close when it has its answer
 QUEUE = 1024  # lines that wait to be taken
 
 
@@ -100,7 +99,7 @@ class ControlServer:
             self._clients -= 1
 
     async def _answer(self, stream: ByteStream) -> None:
-        reader = BufferedByteReceiveStream(stream)
+        reader = reader_of(stream)
         try:
             with anyio.fail_after(REQUEST_TIMEOUT):
                 request = from_line(await reader.receive_until(b"\n", MAX_REQUEST))
@@ -117,8 +116,6 @@ class ControlServer:
                 async for line in taker:
                     with anyio.fail_after(SEND_TIMEOUT):
                         await stream.send(line)
-            # The client closes first: to cancel a read just as its end comes makes asyncio log an InvalidStateError.
-            await anyio.sleep(CLOSE_TIMEOUT)
             tasks.cancel_scope.cancel()
 
     def _check(self, request: Mapping[str, Any]) -> None:

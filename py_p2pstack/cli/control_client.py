@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
-from anyio.abc import ByteStream
+from anyio.abc import ByteReceiveStream, ByteStream, SocketAttribute
 from anyio.streams.buffered import BufferedByteReceiveStream
 
 from py_p2pstack.cli.callee import Answer, Give
@@ -38,7 +39,7 @@ class RunningNode:
     ) -> Answer:
         """The one call of this connection. Raises Failure."""
         request = self._head | {"call": name, "arguments": arguments, "trace": on_event is not None}
-        reader = BufferedByteReceiveStream(self._stream)
+        reader = reader_of(self._stream)
         try:
             await self._stream.send(to_line(request))
             while True:
@@ -75,10 +76,38 @@ async def _connect(directory: Path) -> tuple[ByteStream, str] | None:
         with (directory / PORT_FILE).open("rb") as file:
             told = from_line(file.read(4096))
         return await anyio.connect_tcp("127.0.0.1", int(told["port"])), str(told["token"])
-    except (FileNotFoundError, NotADirectoryError, ConnectionError):
+    except PermissionError:
+        raise
+    except OSError:
         return None  # none, or what a node that was killed left behind
     except (KeyError, TypeError, ValueError):
         raise Failure(Exit.ERROR, f"{directory / PORT_FILE} is damaged", "remove it, and restart the node") from None
+
+
+def reader_of(stream: ByteStream) -> BufferedByteReceiveStream:
+    """What reads a control socket line by line."""
+    return BufferedByteReceiveStream(_Reads(stream))
+
+
+class _Reads(ByteReceiveStream):
+    """The receiving half of a stream. Closes nothing.
+
+    anyio's Unix sockets on asyncio (seen with 4.16) log an InvalidStateError when a read is cancelled in the moment in
+    which data or the end comes; to wait with `wait_readable` first does not.
+    """
+
+    def __init__(self, stream: ByteStream) -> None:
+        self._stream = stream
+        raw = stream.extra(SocketAttribute.raw_socket)  # noqa: S610 - anyio's, not Django's
+        self._unix = raw if raw.family == getattr(socket, "AF_UNIX", None) else None
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        if self._unix is not None:
+            await anyio.wait_readable(self._unix)
+        return await self._stream.receive(max_bytes)
+
+    async def aclose(self) -> None:
+        """Nothing to do."""
 
 
 def _tell(on_event: OnEvent | None, told: object) -> None:
