@@ -6,8 +6,8 @@ recovery that is cut off too.
 
 from __future__ import annotations
 
+import multiprocessing
 import random
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -20,8 +20,14 @@ from py_p2pstack import Host, PeerInfo
 from py_p2pstack.errors import P2PError
 from py_p2pstack.protocols.dht import Dht, DhtConfig
 from py_p2pstack.storage import SqliteDatastore
+from tests.soak import victim
 from tests.soak.victim import WRITERS, value_of
 
+if sys.platform == "win32":
+    _PROCESSES = multiprocessing.get_context("spawn")
+else:
+    _PROCESSES = multiprocessing.get_context("forkserver")
+    _PROCESSES.set_forkserver_preload(["__main__", "tests.soak.victim"])  # a victim is born in milliseconds then
 _CHECK_EVERY = 5  # rounds of a store: the check itself ends the recovery that would be cut off
 _PUTTERS = 8
 
@@ -55,32 +61,36 @@ class Victim:
     """A process to be killed."""
 
     def __init__(self, kind: str, path: Path, first: int, backend: str) -> None:
-        command = [sys.executable, "-m", "tests.soak.victim", kind, str(path), str(first), backend]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE)
-        assert self._process.stdout is not None
-        self._output = self._process.stdout
+        self._pipe, theirs = _PROCESSES.Pipe(duplex=False)
+        self._process = _PROCESSES.Process(target=victim.run, args=(kind, str(path), first, backend, theirs))
+        self._process.start()
+        theirs.close()
 
     def line(self) -> str:
-        """The next line; empty at the end."""
-        return self._output.readline().decode()
+        """What it says next; empty at its end."""
+        try:
+            return self._pipe.recv_bytes().decode()
+        except (EOFError, OSError):  # an OSError: killed in the middle of a word
+            return ""
 
     def strike(self) -> None:
         """Kill it, and look after it later."""
         self._process.kill()
 
     def kill(self) -> list[str]:
-        """Kill it, and return the whole lines it still said."""
+        """Kill it, and return what it still said."""
         self._process.kill()
-        rest = self._output.read().decode()
-        self._process.wait()
-        self._output.close()
-        return [line for line in rest.splitlines(keepends=True) if line.endswith("\n")]
+        rest = list(iter(self.line, ""))
+        self._process.join()
+        self._process.close()
+        self._pipe.close()
+        return rest
 
 
-def _expect(victim: Victim, word: str) -> str:
-    line = victim.line()
+def _expect(target: Victim, word: str) -> str:
+    line = target.line()
     if not line.startswith(word):
-        victim.kill()
+        target.kill()
         raise AssertionError(f"the victim said {line!r}, not {word!r}")
     return line.removeprefix(word).strip()
 
@@ -100,17 +110,17 @@ def kill_store(
     path = directory / "store.db"
     kept: dict[tuple[int, int], int] = {}
     for number in range(1, kills + 1):
-        victim = Victim("store", path, number * 1_000_000, backend)
-        _expect(victim, "opening")
+        target = Victim("store", path, number * 1_000_000, backend)
+        _expect(target, "opening")
         if number % 2:
             time.sleep(rng.uniform(0, 0.01))
-            said = victim.kill()
-            outcome.in_recovery += not any(line.startswith("open\n") for line in said)
+            said = target.kill()
+            outcome.in_recovery += not any(line == "open" for line in said)
         else:
-            _expect(victim, "open")
-            said = [victim.line() for _ in range(rng.randrange(1, 400))]
+            _expect(target, "open")
+            said = [target.line() for _ in range(rng.randrange(1, 400))]
             time.sleep(rng.uniform(0, 0.003))
-            said += victim.kill()
+            said += target.kill()
         outcome.kills += 1
         for line in said:
             if line.startswith("kept "):
@@ -153,34 +163,34 @@ def kill_node(
     number = 0
     while outcome.kills < kills:
         number += 1
-        victim = Victim("node", path, 0, backend)
-        _expect(victim, "opening")
+        target = Victim("node", path, 0, backend)
+        _expect(target, "opening")
         if number % 2:
             time.sleep(rng.uniform(0, 0.04))
-            said = victim.kill()
+            said = target.kill()
             outcome.in_recovery += not any(line.startswith("open ") for line in said)
             outcome.kills += 1
             continue
-        address = _expect(victim, "open")
+        address = _expect(target, "open")
         old = rng.sample(sorted(kept), min(len(kept), 50))
         whole = outcome.kills + 1 >= kills
-        client = _Client(victim, address, number * 1_000_000, kept)
+        client = _Client(target, address, number * 1_000_000, kept)
         try:
             anyio.run(
                 client.run, sorted(kept) if whole else [*fresh, *old], rng.randrange(1, 150), outcome, backend=backend
             )
         finally:
-            victim.kill()
+            target.kill()
         outcome.kills += 1
         fresh = client.fresh
         progress(outcome.kills)
-    victim = Victim("node", path, 0, backend)
-    _expect(victim, "opening")
+    target = Victim("node", path, 0, backend)
+    _expect(target, "opening")
     try:
-        client = _Client(victim, _expect(victim, "open"), 0, kept)
+        client = _Client(target, _expect(target, "open"), 0, kept)
         anyio.run(client.run, sorted(kept), 0, outcome, backend=backend)
     finally:
-        victim.kill()
+        target.kill()
     outcome.damaged = _damaged(path)
     return outcome
 
@@ -188,8 +198,8 @@ def kill_node(
 class _Client:
     """A real client of the victim, for one of its lives."""
 
-    def __init__(self, victim: Victim, address: str, first: int, kept: dict[str, int]) -> None:
-        self._victim = victim
+    def __init__(self, target: Victim, address: str, first: int, kept: dict[str, int]) -> None:
+        self._victim = target
         self._address = address
         self._version = first
         self._kept = kept

@@ -1,18 +1,17 @@
 """A process that stores things and says so, until it is killed.
 
-    python -m tests.soak.victim store|node PATH FIRST BACKEND
-
-Lines on its output: `opening`; `open` (a node: `open <address>`); a store: `kept <writer> <slot> <version>` after each
-write that returned. Versions begin with FIRST.
+It says `opening`; `open` (a node: `open <address>`); a store: `kept <writer> <slot> <version>` after each write that
+returned.
 """
 
 from __future__ import annotations
 
-import os
-import sys
+from multiprocessing.connection import Connection
 
 import anyio
 
+from py_p2pstack import Host, PrivateKey
+from py_p2pstack.protocols.dht import Dht, DhtConfig
 from py_p2pstack.storage import SqliteDatastore
 
 WRITERS = 8
@@ -26,12 +25,15 @@ def value_of(writer: int, slot: int, version: int) -> bytes:
     return b"%d " % version + b"%d/%d " % (writer, slot) * (size // 4)
 
 
-def say(line: str) -> None:
-    """One line, whole, at once."""
-    os.write(1, f"{line}\n".encode())
+def run(kind: str, path: str, first: int, backend: str, parent: Connection) -> None:
+    """Be a `store` or a `node`; versions of values begin with `first`."""
+    if kind == "store":
+        anyio.run(store, path, first, parent, backend=backend)
+    else:
+        anyio.run(node, path, parent, backend=backend)
 
 
-async def store(path: str, first: int) -> None:
+async def store(path: str, first: int, parent: Connection) -> None:
     """Write from many tasks, durably most of the time, two keys at a time, with rubbish that comes and goes."""
 
     async def write(writer: int) -> None:
@@ -49,34 +51,23 @@ async def store(path: str, first: int) -> None:
                 ],
                 durable=version % 5 != 0,
             )
-            say(f"kept {writer} {slot} {version}")
+            parent.send_bytes(b"kept %d %d %d" % (writer, slot, version))
             version += 1
 
-    say("opening")
+    parent.send_bytes(b"opening")
     async with SqliteDatastore(path) as datastore, anyio.create_task_group() as tasks:
-        say("open")
+        parent.send_bytes(b"open")
         for writer in range(WRITERS):
             tasks.start_soon(write, writer)
 
 
-async def node(path: str) -> None:
+async def node(path: str, parent: Connection) -> None:
     """Serve the DHT on loopback."""
-    from py_p2pstack import Host, PrivateKey
-    from py_p2pstack.protocols.dht import Dht, DhtConfig
-
-    say("opening")
+    parent.send_bytes(b"opening")
     async with (
         SqliteDatastore(path) as datastore,
         Host(identity=PrivateKey.from_seed(SEED), listen=["/ip4/127.0.0.1/tcp/0"]) as host,
         Dht(host, DhtConfig(auto_refresh=False), datastore=datastore),
     ):
-        say(f"open {host.addrs[0].with_peer(host.id)}")
+        parent.send_bytes(f"open {host.addrs[0].with_peer(host.id)}".encode())
         await anyio.sleep_forever()
-
-
-if __name__ == "__main__":
-    kind, place, start, engine = sys.argv[1:]
-    if kind == "store":
-        anyio.run(store, place, int(start), backend=engine)
-    else:
-        anyio.run(node, place, backend=engine)
