@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import anyio
 
 from py_p2pstack.addresses import PeerInfo
-from py_p2pstack.errors import LookupFailure, NotEnabled, PeerNotFound
+from py_p2pstack.errors import InvalidRecord, LookupFailure, NotEnabled, PeerNotFound
 from py_p2pstack.events import Subscription
 from py_p2pstack.identity import PeerId
 from py_p2pstack.kademlia import LookupResult, NetworkSize, PeerState
@@ -267,4 +267,7 @@ class Dht(DhtParts):
 
 
 def _key(key: str | bytes) -> bytes:
-    return key_from_text(key) if isinstance(key, str) else key
+    data = key_from_text(key) if isinstance(key, str) else key
+    if not 0 < len(data) <= codec.MAX_KEY:
+        raise InvalidRecord(f"a key has 1..{codec.MAX_KEY} bytes")
+    return data

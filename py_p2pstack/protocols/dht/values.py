@@ -21,7 +21,7 @@ from py_p2pstack.errors import (
 )
 from py_p2pstack.identity import PeerId
 from py_p2pstack.kademlia import LookupResult
-from py_p2pstack.protocols.dht import codec, rfc3339
+from py_p2pstack.protocols.dht import rfc3339
 from py_p2pstack.protocols.dht.codec import Message, MessageType, Record
 from py_p2pstack.protocols.dht.events import FinalPeer, OnEvent, PeerResponse, QueryError, SendingQuery, Value
 from py_p2pstack.protocols.dht.found import Found
@@ -93,8 +93,6 @@ class Values:
         return result
 
     def _check(self, key: bytes, value: bytes) -> None:
-        if not 0 < len(key) <= codec.MAX_KEY:
-            raise InvalidRecord(f"a key has 1..{codec.MAX_KEY} bytes")
         if not 0 < len(value) <= self._config.max_value_size:
             raise InvalidRecord(f"a value of {len(value)} bytes: it has 1..{self._config.max_value_size}")
         self._validator.validate(key, value, self._wall_clock())
