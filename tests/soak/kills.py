@@ -62,7 +62,8 @@ class Victim:
 
     def __init__(self, kind: str, path: Path, first: int, backend: str) -> None:
         self._pipe, theirs = _PROCESSES.Pipe(duplex=False)
-        self._process = _PROCESSES.Process(target=victim.run, args=(kind, str(path), first, backend, theirs))
+        about = (kind, str(path), first, backend, theirs)
+        self._process = _PROCESSES.Process(target=victim.run, args=about, daemon=True)
         self._process.start()
         theirs.close()
 

@@ -70,4 +70,6 @@ async def node(path: str, parent: Connection) -> None:
         Dht(host, DhtConfig(auto_refresh=False), datastore=datastore),
     ):
         parent.send_bytes(f"open {host.addrs[0].with_peer(host.id)}".encode())
-        await anyio.sleep_forever()
+        while True:
+            await anyio.sleep(5)
+            parent.send_bytes(b"alive")  # an error, and the end, once nobody is there to kill us
