@@ -18,7 +18,7 @@ It needs the extra `cli`; nothing else in the package imports it.
 import sys
 
 
-def main() -> None:
+def entry_point() -> None:
     """The entry point; ends the process."""
     try:
         import click
