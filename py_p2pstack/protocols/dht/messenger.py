@@ -179,18 +179,21 @@ class Messenger:
             raise RemoteProtocolError(f"asked {message.type.name}, got {answer.type.name}")
         return answer
 
-    async def tell(self, peer: PeerId, messages: Iterable[Message]) -> None:
+    async def tell(self, peer: PeerId, messages: Iterable[Message], *, receipt: Message | None = None) -> None:
         """Send messages that nobody answers (ADD_PROVIDER), one behind the other on the stream to the peer.
 
-        Returns when all are written, which is not when they arrive. Each write may take `request_timeout`. On a stream
-        that was used before and fails all are sent again. Cancelling hangs up the stream. Raises as `request` does.
+        Returns when all are written, which is not when they arrive; with a `receipt`, a request that is sent behind
+        them, when it was answered: then the peer has dealt with all before it and taken no offence. Each write and the
+        answer may take `request_timeout`. On a stream that was used before and fails all are sent again. Cancelling
+        hangs up the stream. Raises as `request` does.
         """
         chunks = _framed(codec.encode(message) for message in messages)
+        question = None if receipt is None else codec.encode(receipt)
         line = self._line(peer)
         line.users += 1
         try:
             async with line.lock:
-                await self._tell_twice(peer, line, list(chunks))
+                await self._tell_twice(peer, line, list(chunks), question)
                 kept = self._lines.get(peer) is line and line.reusable
                 if not kept and line.pipe is not None and not line.pipe.turns:
                     pipe, line.pipe = line.pipe, None
@@ -290,26 +293,34 @@ class Messenger:
             if locked:
                 line.lock.release()
 
-    async def _tell_twice(self, peer: PeerId, line: _Line, chunks: Sequence[bytes]) -> None:
+    async def _tell_twice(self, peer: PeerId, line: _Line, chunks: Sequence[bytes], question: bytes | None) -> None:
         pipe, reused = await self._open(peer, line)
         try:
-            await self._tell(peer, line, pipe, chunks)
+            await self._tell(peer, line, pipe, chunks, question)
             return
         except (StreamError, ConnectionClosed):
             if not reused:
                 raise
         line.excuse(pipe)
         pipe, _ = await self._open(peer, line)
-        await self._tell(peer, line, pipe, chunks)
+        await self._tell(peer, line, pipe, chunks, question)
 
-    async def _tell(self, peer: PeerId, line: _Line, pipe: _Pipe, chunks: Sequence[bytes]) -> None:
+    async def _tell(
+        self, peer: PeerId, line: _Line, pipe: _Pipe, chunks: Sequence[bytes], question: bytes | None
+    ) -> None:
         try:
             for chunk in chunks:
                 with anyio.fail_after(self._config.request_timeout):
                     await pipe.stream.send(chunk)
+            if question is not None:
+                with anyio.fail_after(self._config.request_timeout):
+                    await pipe.answer_to(await pipe.send(question), self._config.max_message_size)
         except TimeoutError:
             line.drop(pipe)
             raise OperationTimeout(f"{peer} took nothing for {self._config.request_timeout:g} s") from None
+        except anyio.EndOfStream:
+            line.drop(pipe)
+            raise StreamReset("the peer closed the stream instead of answering") from None
         except BaseException:
             line.drop(pipe)
             raise

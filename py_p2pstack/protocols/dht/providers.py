@@ -279,11 +279,13 @@ class _Ground:
         return (await self._lookups.nearest(key)).peers
 
     async def tell(self, peer: PeerId, keys: Sequence[bytes]) -> None:
-        """Tell a peer that we provide these keys, over one stream. Raises P2PError."""
+        """Tell a peer that we provide these keys, over one stream, and see that it took them. Raises P2PError."""
         if not self._node.is_connected(peer):
             await self._node.dial(peer)
         provider = ourselves(self._node)
-        await self._node.messenger.tell(peer, [add_provider(key, provider) for key in keys])
+        messages = (add_provider(key, provider) for key in keys)
+        receipt = Message(type=MessageType.FIND_NODE, key=self._node.local_peer.to_bytes())
+        await self._node.messenger.tell(peer, messages, receipt=receipt)
 
 
 class _Selection:

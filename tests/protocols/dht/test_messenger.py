@@ -426,3 +426,23 @@ async def test_cancelling_what_is_told_hangs_up() -> None:
         tasks.cancel_scope.cancel()
     assert host.opened[0].was_reset
     assert len(messenger) == 1
+
+
+async def test_a_receipt_is_asked_behind_what_is_told_and_waited_for() -> None:
+    messenger, host = make(FakeStream([b"", b"", None]), request_timeout=0.01)
+    await messenger.tell(ALICE, [FIND] * 10)
+    with pytest.raises(OperationTimeout):
+        await messenger.tell(ALICE, [FIND] * 10, receipt=PING)
+    await messenger.tell(ALICE, [FIND] * 10, receipt=PING)
+    assert [messages_in(stream.told) for stream in host.opened] == [20, 10]
+    assert [stream.sent for stream in host.opened] == [1, 1]
+    assert await messenger.request(ALICE, PING) == PING
+
+
+@pytest.mark.parametrize("offence", [StreamReset(), anyio.EndOfStream()], ids=["reset", "end"])
+async def test_without_a_receipt_on_a_second_stream_either_nothing_counts_as_told(offence: Exception) -> None:
+    messenger, host = make(FakeStream([codec.encode(PING), b"", offence]), FakeStream([b"", offence]))
+    await messenger.request(ALICE, PING)
+    with pytest.raises(StreamReset):
+        await messenger.tell(ALICE, [FIND] * 10, receipt=PING)
+    assert [stream.was_reset for stream in host.opened] == [True, True]
