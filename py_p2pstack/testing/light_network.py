@@ -1,13 +1,12 @@
 """A network of whole messages: what thousands of light hosts share instead of pipes, crypto and muxers.
 
 Each host lies somewhere on a map, and a message travels as long as the distance asks for. All that is under way waits
-in one calendar of ticks, emptied by one task. Chance comes from one seeded generator and ties are broken by order of
-sending, so in virtual time the same seed gives the same run.
+in one calendar of ticks. Chance comes from one seeded generator and ties are broken by order of sending, so in virtual
+time the same seed gives the same run.
 """
 
 from __future__ import annotations
 
-import heapq
 import math
 import random
 from collections.abc import Callable, Iterable
@@ -68,9 +67,6 @@ class LightNetwork:
         self._groups: dict[str, int] = {}
         self._cut: set[str] = set()
         self._calendar: dict[int, list[tuple[Callable[..., None], tuple[Any, ...]]]] = {}
-        self._ticks: list[int] = []
-        self._next_tick = math.inf
-        self._wake: anyio.Event | None = None
 
     def __repr__(self) -> str:
         flight = sum(map(len, self._calendar.values()))
@@ -80,7 +76,7 @@ class LightNetwork:
         self.clock = virtual_time.clock()
         self._own = OwnTasks()
         tasks = await self._own.__aenter__()
-        tasks.start_soon(self._deliver)
+        self._set_alarm = virtual_time.alarm(tasks)
         tasks.start_soon(self._keep_house)
         return self
 
@@ -151,23 +147,13 @@ class LightNetwork:
             calls.append((function, arguments))
             return
         self._calendar[tick] = [(function, arguments)]
-        heapq.heappush(self._ticks, tick)
-        if tick < self._next_tick and self._wake is not None:
-            self._wake.set()
+        self._set_alarm(tick * RESOLUTION, self._deliver, tick)
 
-    async def _deliver(self) -> None:
-        ticks = self._ticks
-        while True:
-            now = self.clock()
-            while ticks and ticks[0] * RESOLUTION <= now + 1e-9:
-                calls = self._calendar.pop(heapq.heappop(ticks))
-                self.delivered += len(calls)
-                for function, arguments in calls:
-                    function(*arguments)
-            self._next_tick = ticks[0] if ticks else math.inf
-            self._wake = anyio.Event()
-            with anyio.CancelScope(deadline=self._next_tick * RESOLUTION):
-                await self._wake.wait()
+    def _deliver(self, tick: int) -> None:
+        calls = self._calendar.pop(tick)
+        self.delivered += len(calls)
+        for function, arguments in calls:
+            function(*arguments)
 
     async def _keep_house(self) -> None:
         """What each swarm does for itself, done for all of them by one task."""

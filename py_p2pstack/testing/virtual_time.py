@@ -17,6 +17,7 @@ from contextvars import Context
 from typing import Any, TypeVar, TypeVarTuple
 
 import anyio
+from anyio.abc import TaskGroup
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
@@ -57,6 +58,34 @@ def clock() -> Callable[[], float]:
         import trio
 
         return trio.lowlevel.current_clock().current_time
+
+
+def alarm(tasks: TaskGroup) -> Callable[[float, Callable[[int], None], int], None]:
+    """Return a function that has another called, with a number, at a point in time: a task of `tasks` at most.
+
+    What is called must neither block nor raise. Nothing is called any more when the group is cancelled.
+    """
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+
+        async def wait(when: float, function: Callable[[int], None], number: int) -> None:
+            await anyio.sleep_until(when)
+            function(number)
+
+        def start(when: float, function: Callable[[int], None], number: int) -> None:
+            tasks.start_soon(wait, when, function, number)
+
+        return start
+
+    def call(function: Callable[[int], None], number: int) -> None:
+        if not tasks.cancel_scope.cancel_called:
+            function(number)
+
+    def set_alarm(when: float, function: Callable[[int], None], number: int) -> None:
+        loop.call_at(when, call, function, number)
+
+    return set_alarm
 
 
 class _Watch:

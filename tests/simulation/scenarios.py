@@ -70,7 +70,9 @@ class Scenario:
     """The share of nodes that lie."""
     security: SecurityConfig = field(default_factory=SecurityConfig)
     empty: bool = False
-    """Whether it begins with one node instead of a settled network."""
+    """Whether it begins without nodes instead of with a settled network."""
+    refreshing: bool = False
+    """Whether nodes refresh in turn, as if each had come at another time, instead of not within ten minutes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +165,13 @@ async def look_up(
     crowd.log(node.name, f"looked up: {'true' if good else 'not true'}")
 
 
+async def look_up_all(crowd: Crowd, nodes: Sequence[Node], others: Sequence[Node], tally: Tally) -> None:
+    """Have each of some nodes look up a random key, all at once."""
+    async with anyio.create_task_group() as tasks:
+        for node in nodes:
+            tasks.start_soon(look_up, crowd, node, others, tally)
+
+
 async def at_random_times(crowd: Crowd, count: int, duration: float, act: Callable[[], Awaitable[None]]) -> None:
     """Do something `count` times, spread over `duration` seconds."""
 
@@ -248,34 +257,55 @@ async def lossy(crowd: Crowd) -> Figures:
 
 
 async def parted(crowd: Crowd) -> Figures:
-    """The network falls into halves for ten minutes, in which both go on; a minute after it healed it is judged."""
+    """The network falls into halves for ten minutes. Both go on: each node refreshes its table, looks up itself and
+    another key, and values are put and got. A minute after it healed, the judge looks whether it is one again."""
     everybody = crowd.honest()
     names = [node.name for node in everybody]
     crowd.rng.shuffle(names)
     sides = names[::2], names[1::2]
-    before, during, whole = Tally(), Tally(), Tally()
-    things = await put_many(crowd, 50)
+    parted, whole, gets, during = Tally(), Tally(), Tally(), Tally()
+    old = await put_many(crowd, 50)
+    things = list(old)
     crowd.partition(*sides)
+    unasked = list(everybody)
 
     async def put_one() -> None:
         if await put(crowd, crowd.anybody(), thing := new_thing(crowd.rng)):
             things.append(thing)
 
     async def get_one() -> None:
-        await get(crowd, crowd.anybody(), crowd.rng.choice(things[:50]), during)
+        await get(crowd, crowd.anybody(), crowd.rng.choice(old), during)
+
+    async def use_one() -> None:
+        node = unasked.pop()
+        for key in (node.host.id.to_bytes(), crowd.rng.randbytes(32)):
+            try:
+                await node.service.look_up(key)
+            except P2PError as fault:
+                crowd.log(node.name, f"looked up: {type(fault).__name__}")
 
     start = crowd.now()
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(at_random_times, crowd, 50, 540, put_one)
-        tasks.start_soon(at_random_times, crowd, 100, 540, get_one)
-    await anyio.sleep(max(0.0, start + 600 - crowd.now()))
+        tasks.start_soon(at_random_times, crowd, 50, 450, put_one)
+        tasks.start_soon(at_random_times, crowd, 50, 450, get_one)
+        tasks.start_soon(at_random_times, crowd, len(unasked), 450, use_one)
+    await anyio.sleep(max(0.0, start + 570 - crowd.now()))
+    judges = [crowd.nodes[name] for name in (*sides[0][:50], *sides[1][:50])]
+    await look_up_all(crowd, judges[::5], everybody, parted)
     crowd.heal()
+    healed = crowd.now()
     await anyio.sleep(60)
-    for index in range(100):
-        await look_up(crowd, crowd.nodes[sides[index % 2][index % (len(everybody) // 2)]], everybody, whole)
+    await look_up_all(crowd, judges, everybody, whole)
+    judged = crowd.now() - healed
     for thing in things:
-        await get(crowd, crowd.anybody(), thing, before)
-    return {**whole.figures("lookups"), **before.figures("gets"), **during.figures("gets_while_parted")}
+        await get(crowd, crowd.anybody(), thing, gets)
+    return {
+        **whole.figures("lookups"),
+        "lookups_while_parted_percent": parted.percent,
+        "seconds_after_healing": round(judged, 1),
+        **gets.figures("gets"),
+        **during.figures("gets_while_parted"),
+    }
 
 
 async def lied_to(crowd: Crowd) -> Figures:
@@ -322,7 +352,7 @@ async def besieged(crowd: Crowd) -> Figures:
 
 async def surround(crowd: Crowd, target: int) -> None:
     """Let Sybils join around a key, and make themselves known to those near it and to a hundred others."""
-    gang, prefix = Gang(), max(1, int(math.log2(crowd.size)))
+    gang, prefix = Gang(), max(1, int(math.log2(crowd.size)) + 1)
     for _ in range(SYBILS):
         while True:
             identity = PrivateKey.from_seed(crowd.rng.randbytes(32))
@@ -365,7 +395,7 @@ SCENARIOS = {
             for percent, bar in ((1, 99.9), (5, 99.5), (10, 99.0), (20, 95.0))
         ),
         Scenario(name="loss", play=lossy, bars={"gets_percent": 97}, loss=0.1),
-        Scenario(name="partition", play=parted, bars={"lookups_percent": 100, "gets_percent": 100}),
+        Scenario(name="partition", play=parted, refreshing=True, bars={"lookups_percent": 100, "gets_percent": 100}),
         Scenario(
             name="liars",
             play=lied_to,
@@ -389,7 +419,9 @@ def run(scenario: Scenario, *, nodes: int, seed: int, backend: str = "asyncio") 
     async def main() -> Outcome:
         async with Crowd(size=nodes, seed=seed, config=config, roles=role, loss=scenario.loss) as crowd:
             if not scenario.empty:
-                await crowd.join(nodes)
+                for count in spread(nodes, 50) if scenario.refreshing else [nodes]:
+                    await crowd.join(count)
+                    await anyio.sleep(config.refresh_interval / 50 if scenario.refreshing else 0)
                 settle(crowd.nodes.values())
             figures = await scenario.play(crowd)
             return Outcome(
@@ -403,6 +435,11 @@ def run(scenario: Scenario, *, nodes: int, seed: int, backend: str = "asyncio") 
             )
 
     return virtual_time.run(main, backend=backend, seed=seed)
+
+
+def spread(total: int, parts: int) -> list[int]:
+    """Numbers as equal as can be that make `total`."""
+    return [total * (part + 1) // parts - total * part // parts for part in range(parts)]
 
 
 def reached(name: str, figure: float, bar: float) -> bool:
