@@ -7,6 +7,7 @@
       Swarm              dials, listens, limits, routes protocols                 network, peerstore
       Upgrader           raw bytes → noise → yamux                                upgrade, security, muxers
       TcpTransport       sockets                                                  transports
+      SqliteDatastore    what survives a restart                                  storage
       PeerId, Multiaddr  who and where                                            identity, addresses
 
 The names below are imported when they are first used: importing the package costs next to nothing. Names not listed
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from py_p2pstack.errors import PeerNotFound as PeerNotFound
     from py_p2pstack.errors import ResourceLimitExceeded as ResourceLimitExceeded
     from py_p2pstack.errors import RoutingError as RoutingError
+    from py_p2pstack.errors import StorageError as StorageError
     from py_p2pstack.errors import StreamReset as StreamReset
     from py_p2pstack.identity import KeyType as KeyType
     from py_p2pstack.identity import PeerId as PeerId
@@ -48,6 +50,8 @@ if TYPE_CHECKING:
     from py_p2pstack.protocols.dht import Dht as Dht
     from py_p2pstack.protocols.dht import DhtConfig as DhtConfig
     from py_p2pstack.protocols.dht import QueryEvent as QueryEvent
+    from py_p2pstack.storage import MemoryDatastore as MemoryDatastore
+    from py_p2pstack.storage import SqliteDatastore as SqliteDatastore
 
 _HOMES = {
     "addresses": ("Multiaddr", "PeerInfo"),
@@ -66,11 +70,13 @@ _HOMES = {
         "PeerNotFound",
         "ResourceLimitExceeded",
         "RoutingError",
+        "StorageError",
         "StreamReset",
     ),
     "identity": ("KeyType", "PeerId", "PrivateKey", "PublicKey", "load_or_create_key_file"),
     "node": ("Host", "HostConfig"),
     "protocols.dht": ("Dht", "DhtConfig", "QueryEvent"),
+    "storage": ("MemoryDatastore", "SqliteDatastore"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
