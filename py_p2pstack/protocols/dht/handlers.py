@@ -5,7 +5,6 @@ What needs a store is answered elsewhere, with `closer_peers` of these handlers 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Protocol
 
 from py_p2pstack.addresses import Multiaddr, PeerInfo
@@ -14,6 +13,8 @@ from py_p2pstack.errors import InvalidPeerId, RemoteProtocolError
 from py_p2pstack.identity import PeerId
 from py_p2pstack.kademlia import RoutingTable, key_of
 from py_p2pstack.protocols.dht.codec import ConnectionType, KadPeer, Message, MessageType
+
+TOLD_FOR = 1.0  # seconds; what an answer says of others is no fresher when they are looked up anew for each
 
 
 class Neighbourhood(Protocol):
@@ -29,12 +30,14 @@ class Neighbourhood(Protocol):
 class Handlers:
     """Answers requests. `now` and the sender come with each; nothing here waits."""
 
-    __slots__ = ("_k", "_neighbourhood", "_table")
+    __slots__ = ("_k", "_neighbourhood", "_recent", "_recent_until", "_table")
 
     def __init__(self, local: PeerId, table: RoutingTable[PeerId], neighbourhood: Neighbourhood, *, k: int) -> None:
         self._table = table
         self._neighbourhood = neighbourhood
         self._k = k
+        self._recent: dict[PeerId, tuple[KadPeer, ...]] = {}  # no more than the table has in TOLD_FOR
+        self._recent_until = 0.0
 
     def answer(self, request: Message, sender: PeerId, now: float) -> Message | None:
         """The answer to a request; None if none is due.
@@ -42,12 +45,12 @@ class Handlers:
         Raises RemoteProtocolError for what is not served here, and for a FIND_NODE without a key.
         """
         if request.type is MessageType.FIND_NODE:
-            return self._find_node(request, sender)
+            return self._find_node(request, sender, now)
         if request.type is MessageType.PING:
             return Message(type=MessageType.PING, key=request.key, cluster_level=request.cluster_level)
         raise RemoteProtocolError(f"{request.type.name} is not served here")
 
-    def _find_node(self, request: Message, sender: PeerId) -> Message:
+    def _find_node(self, request: Message, sender: PeerId, now: float) -> Message:
         """The k nearest of the table, neither us nor the sender among them.
 
         But whom the key names exactly comes first if its addresses are known, even if it is us, the sender or no
@@ -55,29 +58,38 @@ class Handlers:
         """
         if not request.key:
             raise RemoteProtocolError("FIND_NODE without a key")
-        peers = self._nearest(request.key, sender)
+        told = self.closer_peers(request.key, sender, now)
         target = _peer_named(request.key)
         if target is not None:
-            if peers and peers[0] == target:  # at distance 0 nobody is nearer
-                del peers[0]
-            peers.insert(0, target)
-        return Message(type=MessageType.FIND_NODE, closer_peers=self._told(peers), cluster_level=request.cluster_level)
+            if told and told[0].info.peer_id == target:  # at distance 0 nobody is nearer
+                told = told[1:]
+            told = (*self._with_addresses(self._tell(target)), *told)
+        return Message(type=MessageType.FIND_NODE, closer_peers=told, cluster_level=request.cluster_level)
 
-    def closer_peers(self, key: bytes, sender: PeerId) -> tuple[KadPeer, ...]:
-        """The k nearest to `key` of the table, neither us nor the sender among them, as an answer tells them."""
-        return self._told(self._nearest(key, sender))
+    def closer_peers(self, key: bytes, sender: PeerId, now: float) -> tuple[KadPeer, ...]:
+        """The k nearest to `key` of the table, neither us nor the sender among them, as an answer tells them.
 
-    def _nearest(self, key: bytes, sender: PeerId) -> list[PeerId]:
-        return self._table.nearest(key_of(key), self._k, without=sender)  # we are never in our own table
-
-    def _told(self, peers: Iterable[PeerId]) -> tuple[KadPeer, ...]:
-        told = (self._tell(peer) for peer in peers)
-        return tuple(peer for peer in told if peer.info.addresses)
+        What was told of a peer within the last TOLD_FOR seconds is told again.
+        """
+        if now >= self._recent_until:
+            self._recent.clear()
+            self._recent_until = now + TOLD_FOR
+        told: list[KadPeer] = []
+        for peer in self._table.nearest(key_of(key), self._k, without=sender):  # we are never in our own table
+            known = self._recent.get(peer)
+            if known is None:
+                known = self._recent[peer] = self._with_addresses(self._tell(peer))
+            told += known
+        return tuple(told)
 
     def _tell(self, peer: PeerId) -> KadPeer:
         connected = self._neighbourhood.connectedness(peer) is Connectedness.CONNECTED
         info = PeerInfo(peer, tuple(self._neighbourhood.addresses(peer)))
         return KadPeer(info, ConnectionType.CONNECTED if connected else ConnectionType.NOT_CONNECTED)
+
+    def _with_addresses(self, peer: KadPeer) -> tuple[KadPeer, ...]:
+        """The peer, or nobody if there is no way to reach it."""
+        return (peer,) if peer.info.addresses else ()
 
 
 def _peer_named(key: bytes) -> PeerId | None:

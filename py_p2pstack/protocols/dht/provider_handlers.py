@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from random import Random
 
+import anyio
+
 from py_p2pstack.addresses import PeerInfo
 from py_p2pstack.core.types import Connectedness
 from py_p2pstack.errors import RemoteProtocolError, StorageFull
@@ -61,7 +63,7 @@ class ProviderHandlers:
         return Message(
             type=MessageType.GET_PROVIDERS,
             key=request.key,
-            closer_peers=self._handlers.closer_peers(request.key, sender),
+            closer_peers=self._handlers.closer_peers(request.key, sender, anyio.current_time()),
             provider_peers=tuple(map(self._tell, providers)),
             cluster_level=request.cluster_level,
         )

@@ -18,7 +18,7 @@ from py_p2pstack.addresses import PeerInfo
 from py_p2pstack.core.peerstore import RECENTLY_CONNECTED_TTL, Peerstore
 from py_p2pstack.errors import LookupFailure, OperationTimeout, P2PError
 from py_p2pstack.identity import PeerId
-from py_p2pstack.kademlia import RoutingTable, random_preimage
+from py_p2pstack.kademlia import LookupResult, RoutingTable, random_preimage
 from py_p2pstack.protocols.dht.admission import Admission
 from py_p2pstack.protocols.dht.config import DhtConfig
 from py_p2pstack.protocols.dht.snapshot import TableKeeper
@@ -56,7 +56,7 @@ class Refresher:
         admission: Admission,
         config: DhtConfig,
         rng: Random,
-        look_up: Callable[[bytes], Awaitable[object]],
+        look_up: Callable[[bytes], Awaitable[LookupResult[PeerId]]],
         keeper: TableKeeper,
     ) -> None:
         self._node = node
@@ -138,8 +138,9 @@ class Refresher:
             await self._evict_the_dead()
             if not len(self._table):
                 return
-            await self._run(self._node.local_peer.to_bytes())
-            await self._refresh_prefixes(force)
+            around_us = await self._run(self._node.local_peer.to_bytes())
+            if around_us is None or not self._is_everybody(around_us):
+                await self._refresh_prefixes(force)
             self._admission.refreshed()
         await self._keeper.save()
 
@@ -170,12 +171,21 @@ class Refresher:
                 return key
             await checkpoint()
 
-    async def _run(self, key: bytes) -> None:
+    async def _run(self, key: bytes) -> LookupResult[PeerId] | None:
         try:
             with anyio.move_on_after(self._config.refresh_query_timeout):
-                await self._look_up(key)
+                return await self._look_up(key)
         except (LookupFailure, OperationTimeout) as fault:
             logger.debug("refresh: %s", fault)
+        return None
+
+    def _is_everybody(self, result: LookupResult[PeerId]) -> bool:
+        """Whether a lookup met the whole network: then one for another key would meet the same peers.
+
+        Each peer tells of the k nearest it knows. Who asked everybody it heard of, and heard of fewer than k, has
+        been told of all that any of them knows.
+        """
+        return result.completed and not result.unreachable and len(result.closest) < self._config.lookup.k
 
     async def _evict_the_dead(self) -> None:
         silent_since = anyio.current_time() - self._config.silence_limit

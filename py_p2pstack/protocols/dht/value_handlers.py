@@ -85,7 +85,7 @@ class ValueHandlers:
             type=MessageType.GET_VALUE,
             key=request.key,
             record=record,
-            closer_peers=self._handlers.closer_peers(request.key, sender),
+            closer_peers=self._handlers.closer_peers(request.key, sender, anyio.current_time()),
             cluster_level=request.cluster_level,
         )
 

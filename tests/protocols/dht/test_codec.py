@@ -240,7 +240,7 @@ def test_inlined_peer_ids_are_taken() -> None:
 
 
 def test_what_is_remembered_of_peers_is_bounded_in_number_and_size() -> None:
-    cache = codec._decode_peer
+    cache = codec._decode_known
     before = cache.cache_info().currsize
     pb = PbMessage(type=PbMessage.FIND_NODE)
     pb.closerPeers.add(id=peer(1).to_bytes(), addrs=[bytes(10_000)])

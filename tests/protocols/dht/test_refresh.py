@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 
 from py_p2pstack.addresses import Multiaddr
-from py_p2pstack.kademlia import common_prefix_length, key_of
+from py_p2pstack.kademlia import LookupConfig, common_prefix_length, key_of
 from py_p2pstack.protocols.dht import LookupEnded, LookupStarted, QueryEvent, watching
 from tests.protocols.dht.nodes import Node, in_virtual_time, settle, world
 
@@ -22,7 +22,7 @@ def prefixes(node: Node, keys: list[bytes]) -> list[int]:
 @in_virtual_time
 async def test_a_refresh_looks_ourselves_up_and_then_one_key_for_each_prefix_length() -> None:
     async with world() as w:
-        nodes = await w.join(8)
+        nodes = await w.join(8, lookup=LookupConfig(k=4))
         node, told = nodes[7], list[QueryEvent]()
         with watching(told.append):
             await node.dht._refresher.refresh(force=True)
@@ -34,9 +34,25 @@ async def test_a_refresh_looks_ourselves_up_and_then_one_key_for_each_prefix_len
 
 
 @in_virtual_time
+async def test_a_network_of_fewer_than_k_is_met_whole_by_the_first_lookup() -> None:
+    async with world() as w:
+        nodes = await w.join(8)
+        node, told = nodes[7], list[QueryEvent]()
+        with watching(told.append):
+            await node.dht._refresher.refresh(force=True)
+        assert started(told) == [node.id.to_bytes()]
+        assert len(node.dht.routing_table) == 7
+        # One that does not answer may know others: then the prefix lengths are looked up too.
+        w.network.cut("1")
+        with watching(told.append):
+            await node.dht._refresher.refresh(force=True)
+        assert len(started(told)) > 2
+
+
+@in_virtual_time
 async def test_prefix_lengths_looked_up_lately_are_skipped_unless_forced() -> None:
     async with world() as w:
-        nodes = await w.join(6)
+        nodes = await w.join(6, lookup=LookupConfig(k=4))
         node, told = nodes[5], list[QueryEvent]()
         with watching(told.append):
             await node.dht._refresher.refresh(force=False)
@@ -49,7 +65,7 @@ async def test_prefix_lengths_looked_up_lately_are_skipped_unless_forced() -> No
 @in_virtual_time
 async def test_behind_a_gap_only_the_next_prefix_lengths_are_tried() -> None:
     async with world() as w:
-        alice, bob = await w.start(2)
+        alice, bob = await w.start(2, lookup=LookupConfig(k=1, beta=1))
         await alice.meet(bob)
         # Bob seems to share ten bits with Alice, and nobody any fewer.
         entry = alice.dht.routing_table.get(bob.id)
