@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from py_p2pstack.node import HostConfig as HostConfig
     from py_p2pstack.protocols.dht import Dht as Dht
     from py_p2pstack.protocols.dht import DhtConfig as DhtConfig
+    from py_p2pstack.protocols.dht import IpnsRecord as IpnsRecord
+    from py_p2pstack.protocols.dht import OwnedRecord as OwnedRecord
     from py_p2pstack.protocols.dht import QueryEvent as QueryEvent
     from py_p2pstack.storage import MemoryDatastore as MemoryDatastore
     from py_p2pstack.storage import SqliteDatastore as SqliteDatastore
@@ -75,7 +77,7 @@ _HOMES = {
     ),
     "identity": ("KeyType", "PeerId", "PrivateKey", "PublicKey", "load_or_create_key_file"),
     "node": ("Host", "HostConfig"),
-    "protocols.dht": ("Dht", "DhtConfig", "QueryEvent"),
+    "protocols.dht": ("Dht", "DhtConfig", "IpnsRecord", "OwnedRecord", "QueryEvent"),
     "storage": ("MemoryDatastore", "SqliteDatastore"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

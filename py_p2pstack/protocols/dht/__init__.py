@@ -20,7 +20,8 @@ content     CIDs and multihashes, the keys of content
 tally       which of the values that came is the best
 republish   puts again what we publish, removes what is too old
 storage     what a node keeps, typed, over a datastore
-validators  which values may lie under which keys; records for the kinds of them
+validators  which values may lie under which keys; records that prove themselves; key_text
+crowds      asks the wider region of a key that is surrounded
 admission   who enters the routing table, who leaves it
 refresh     keeps the table filled: at the start, every ten minutes, and when it runs low
 server      inbound streams, bounded in number, time and size
@@ -50,5 +51,13 @@ from py_p2pstack.protocols.dht.found import Found as Found
 from py_p2pstack.protocols.dht.optimistic import OptimisticConfig as OptimisticConfig
 from py_p2pstack.protocols.dht.provider_config import ProviderConfig as ProviderConfig
 from py_p2pstack.protocols.dht.providers import ProvideResult as ProvideResult
+from py_p2pstack.protocols.dht.records.ipns import IpnsRecord as IpnsRecord
+from py_p2pstack.protocols.dht.records.owned import OwnedRecord as OwnedRecord
+from py_p2pstack.protocols.dht.security_config import SecurityConfig as SecurityConfig
 from py_p2pstack.protocols.dht.service import Dht as Dht
+from py_p2pstack.protocols.dht.validators import BlankValidator as BlankValidator
+from py_p2pstack.protocols.dht.validators import Validator as Validator
+from py_p2pstack.protocols.dht.validators import Validators as Validators
+from py_p2pstack.protocols.dht.validators import default_validators as default_validators
+from py_p2pstack.protocols.dht.validators import public_validators as public_validators
 from py_p2pstack.protocols.dht.values import PutResult as PutResult
