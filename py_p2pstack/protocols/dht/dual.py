@@ -8,7 +8,7 @@ public one if we take part in it; what is looked for is looked for in both. Sour
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from random import Random
@@ -197,6 +197,10 @@ class DualDht:
     ) -> ProvideResult:
         """See `Dht.provide`."""
         return await self.active.provide(content, announce=announce, timeout=timeout, on_event=on_event)
+
+    async def provide_many(self, contents: Iterable[bytes | str]) -> int:
+        """See `Dht.provide_many`."""
+        return await self.active.provide_many(contents)
 
     async def stop_providing(self, *contents: bytes | str) -> None:
         """See `Dht.stop_providing`."""

@@ -276,6 +276,8 @@ class _Ground:
 
     async def nearest(self, key: bytes) -> Sequence[PeerId]:
         """The k nearest to a key. Raises P2PError."""
+        if not self._node.addresses(self._node.local_peer):
+            raise LookupFailure("we have no address where others could reach us")
         return (await self._lookups.nearest(key)).peers
 
     async def tell(self, peer: PeerId, keys: Sequence[bytes]) -> None:

@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 from py_p2pstack import Dht, DhtConfig
-from py_p2pstack.errors import LookupFailure
+from py_p2pstack.errors import LookupFailure, StorageError
 from py_p2pstack.protocols.dht import LookupStarted, QueryEvent
 from py_p2pstack.protocols.dht.provider_config import ProviderConfig
 from py_p2pstack.storage.memory import MemoryDatastore
@@ -96,3 +96,51 @@ async def test_a_node_may_be_told_never_to_provide_again() -> None:
         assert nodes[2].dht._providers is not None
         assert await nodes[2].dht._providers.store.get(multihash(1)) == []
         assert [each.peer_id for each in await found(nodes[2])] == [nodes[1].id]
+
+
+@in_virtual_time
+async def test_a_node_nobody_can_reach_looks_nobody_up_until_it_can_be_reached() -> None:
+    async with world() as w:
+        nodes = await w.join(3)
+        addresses = nodes[1].dht._node.addresses
+        nodes[1].dht._node.addresses = lambda peer: []  # type: ignore[method-assign]
+        async with nodes[1].dht.watch() as events:
+            await nodes[1].dht.provide_many([KEY])
+            await anyio.sleep(60)
+            assert len(events) == 0
+        nodes[1].dht._node.addresses = addresses  # type: ignore[method-assign]
+        await anyio.sleep(60)
+        assert nodes[2].dht._providers is not None
+        assert [info.peer_id for info in await nodes[2].dht._providers.store.get(KEY)] == [nodes[1].id]
+
+
+@in_virtual_time
+async def test_a_store_that_fails_ends_no_task_of_ours() -> None:
+    async with world() as w:
+        nodes = await w.join(3, providers=ProviderConfig(gc_interval=10.0))
+        assert nodes[1].dht._providers is not None
+        store, failures = nodes[1].dht._providers.store, 0
+        collect = store.collect_garbage
+
+        async def fail() -> int:
+            nonlocal failures
+            failures += 1
+            raise StorageError("the disk is gone")
+
+        store.collect_garbage = fail  # type: ignore[method-assign]
+        await anyio.sleep(35)
+        assert failures == 3
+        store.collect_garbage = collect  # type: ignore[method-assign]
+        assert len((await nodes[1].dht.provide(KEY)).told) == 2
+
+
+@in_virtual_time
+async def test_a_sweep_dials_who_is_not_connected_any_more() -> None:
+    async with world() as w:
+        nodes = await w.join(4)
+        ground = nodes[1].dht._providers.sweeper._ground  # type: ignore[union-attr]
+        await nodes[1].host.network.close_peer(nodes[3].id)
+        await ground.tell(nodes[3].id, [KEY, multihash(1)])
+        for key in (KEY, multihash(1)):
+            assert nodes[3].dht._providers is not None
+            assert [info.peer_id for info in await nodes[3].dht._providers.store.get(key)] == [nodes[1].id]

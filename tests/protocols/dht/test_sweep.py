@@ -292,6 +292,16 @@ async def test_peers_crowded_around_our_keys_cost_a_bounded_number_of_lookups_a_
 
 
 @in_virtual_time
+async def test_with_hardly_any_lookups_for_a_region_every_key_is_right_all_the_same() -> None:
+    for limit in (1, 2):
+        world = World(200, k=8, max_region_lookups=limit, sweep_page=60)
+        keys = await world.provide(range(200))
+        await world.sweeper.sweep()
+        world.assert_all_right(keys)
+        assert world.sweeper.lookups <= 200
+
+
+@in_virtual_time
 async def test_a_key_removed_meanwhile_is_not_missed() -> None:
     world = World(40)
     keys = await world.provide(range(50))
