@@ -69,16 +69,20 @@ async def _own_node(where: Where) -> AsyncIterator[Callee]:
     peers = tuple(map(PeerInfo.parse, where.bootstrap))
     config = DhtConfig(prefix=where.network, mode="client", bootstrap_peers=peers, auto_refresh=False)
     async with Host() as host, Dht(host, config) as dht:
-        if peers:
-            await join(host, peers, timeout=min(where.timeout, CONNECT_TIMEOUT))
-        yield OwnNode(Calls(host, dht, short_lived=True))
+        contacts = await join(host, peers, timeout=min(where.timeout, CONNECT_TIMEOUT)) if peers else 0
+        yield OwnNode(Calls(host, dht, short_lived=True), contacts)
 
 
 class OwnNode:
     """A node of our own, which cannot be found by others."""
 
-    def __init__(self, calls: Callee) -> None:
+    def __init__(self, calls: Callee, contacts: int) -> None:
+        """`contacts`: to how many bootstrap peers it is connected."""
         self._calls = calls
+        self._contacts = contacts
+
+    def __str__(self) -> str:
+        return f"a node of our own, joined by {self._contacts} of the bootstrap peers"
 
     async def call(
         self, name: str, arguments: Mapping[str, Any], *, give: Give, on_event: OnEvent | None = None

@@ -59,12 +59,16 @@ async def _ask(ctx: click.Context, question: Question) -> None:
             if drawing:  # the screen is the drawing's until it is done
                 held.append(item)
             else:
+                stop_progress()
                 question.show_item(item)
 
     async with (
-        _progress(question.title, quiet=params["quiet"] or as_json or drawing),
+        _progress(question.title, quiet=params["quiet"] or as_json or drawing) as stop_progress,
         open_node(where_of(ctx), needs_peers=question.call.startswith("dht.")) as node,
     ):
+        if params["verbose"]:
+            stop_progress()
+            say(f"asking {node}")
         if drawing:
             result = await _drawn(question, node, give)
         else:
@@ -119,15 +123,15 @@ def _write_event(event: QueryEvent) -> None:
 
 
 @asynccontextmanager
-async def _progress(title: str, *, quiet: bool) -> AsyncIterator[None]:
-    """Tell on standard error what is going on, if somebody looks at it."""
+async def _progress(title: str, *, quiet: bool) -> AsyncIterator[Callable[[], None]]:
+    """Tell on standard error what is going on, if somebody looks at it, until what is given is called."""
     if quiet or not sys.stderr.isatty():
-        yield
+        yield lambda: None
         return
     from py_p2pstack.cli import render
 
-    with render.stderr().status(f"{title} …", spinner="dots"):
-        yield
+    with render.stderr().status(f"{title} …", spinner="dots") as status:
+        yield status.stop
 
 
 def where_of(ctx: click.Context) -> Where:

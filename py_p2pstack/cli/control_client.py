@@ -29,10 +29,14 @@ MAX_ANSWER = 16 * 1024 * 1024  # bytes of a line
 class RunningNode:
     """The other end: a node that runs in some data directory."""
 
-    def __init__(self, stream: ByteStream, token: str, network: str | None) -> None:
+    def __init__(self, directory: Path, stream: ByteStream, token: str, network: str | None) -> None:
         """`network`: the one it must be in; None if any will do."""
+        self._directory = directory
         self._stream = stream
         self._head = {"version": VERSION, "token": token, "network": network}
+
+    def __str__(self) -> str:
+        return f"the node that runs in {self._directory}"
 
     async def call(
         self, name: str, arguments: Mapping[str, Any], *, give: Give, on_event: OnEvent | None = None
@@ -66,7 +70,7 @@ async def running_node(directory: Path, *, network: str | None = None) -> AsyncI
         return
     stream, token = found
     async with stream:
-        yield RunningNode(stream, token, network)
+        yield RunningNode(directory, stream, token, network)
 
 
 async def _connect(directory: Path) -> tuple[ByteStream, str] | None:

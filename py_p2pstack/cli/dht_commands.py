@@ -15,8 +15,8 @@ from py_p2pstack.cli.settings import options
 
 MAX_VALUE = 4 * 1024 * 1024  # bytes read; the network takes less, and says so
 
-_COMMON = options("bootstrap", "network", "timeout", "data-dir", "json", "trace", "quiet", "backend")
-_TO_LOOK_AT = options("bootstrap", "network", "timeout", "data-dir", "json", "quiet", "backend")
+_COMMON = options("bootstrap", "network", "timeout", "data-dir", "json", "trace", "verbose", "quiet", "backend")
+_TO_LOOK_AT = options("bootstrap", "network", "timeout", "data-dir", "json", "verbose", "quiet", "backend")
 
 
 @click.group()
@@ -225,7 +225,6 @@ def stats(timeout: float, **_: Any) -> int:
 
 
 @dht.command()
-@options("verbose")
 @_TO_LOOK_AT
 def table(timeout: float, verbose: bool, **_: Any) -> int:
     """Draw the routing table: a bucket for each number of leading bits that a peer's key shares with ours."""

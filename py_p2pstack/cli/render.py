@@ -79,7 +79,9 @@ def glyphs_for(console: Console) -> Glyphs:
 
 
 def lookup(tree: LookupTree, title: str, glyphs: Glyphs = UNICODE) -> RenderableType:
-    """Draw a lookup as it stands."""
+    """Draw a lookup as it stands; nothing, if none has begun."""
+    if tree.node is None:
+        return Text(end="")
     rows = list(tree.rows())
     # The peer looked for is no measure for the others.
     nearest = max((row.hop.nearness for row in rows if row.hop is not None and row.hop.distance), default=0.0)
@@ -153,8 +155,8 @@ def _summary(tree: LookupTree) -> Text:
     for words, colour in counts:
         text.append("  ").append(words, style=colour)
     if tree.depth:
-        text.append(f"  {tree.depth} hop{'s' if tree.depth > 1 else ''}  ", style="dim")
-    return text.append(seconds(tree.elapsed), style="dim")
+        text.append(f"  {tree.depth} hop{'s' if tree.depth > 1 else ''}", style="dim")
+    return text.append(f"  {seconds(tree.elapsed)}", style="dim")
 
 
 def _distance(hop: Hop, glyphs: Glyphs) -> str:

@@ -225,6 +225,14 @@ def test_a_node_of_our_own_does_too(p2pstack: Command, nodes: Nodes) -> None:
         assert got == Ended(0, b"hello", "")
 
 
+def test_which_node_is_asked_is_told_if_wanted(p2pstack: Command, nodes: Nodes) -> None:
+    first, second = nodes
+    where = ("--data-dir", first.directory, "-v")
+    assert p2pstack("dht", "stats", *where).err == f"asking the node that runs in {first.directory}\n"
+    assert p2pstack("dht", "stats", "--bootstrap", second.address, *where).err.startswith("asking the node that runs")
+    assert "a node of our own" in p2pstack("dht", "stats", "--bootstrap", second.address, "-v").err
+
+
 def test_bytes_go_in_and_out_as_they_are(
     p2pstack: Command, nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -50,10 +50,14 @@ def test_a_lookup_is_drawn_as_a_tree() -> None:
 
 
 def test_a_lookup_is_drawn_at_every_step() -> None:
-    for count in range(len(story()) + 1):
+    for count in range(1, len(story()) + 1):
         assert drawn(render.lookup(tree_of(count), "get"))
     assert "dialing" in drawn(render.lookup(tree_of(11), "get"))
     assert "waiting" in drawn(render.lookup(tree_of(4), "get"))
+
+
+def test_what_has_not_begun_is_not_drawn() -> None:
+    assert drawn(render.lookup(tree_of(0), "get")) == ""
 
 
 def test_colours_are_for_terminals() -> None:
