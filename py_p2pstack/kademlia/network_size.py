@@ -9,10 +9,10 @@ far as it likes, and a median hardly.
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp, lgamma, log, sqrt
-from statistics import median
 
 from py_p2pstack.kademlia.distance import KEY_BITS
 
@@ -56,7 +56,7 @@ class NetworkSize:
 class NetworkSizeEstimator:
     """Estimates from the lookups of the last hours; each lookup counts once for its target."""
 
-    __slots__ = ("_by_target", "k", "max_age", "max_lookups", "min_lookups")
+    __slots__ = ("_by_target", "_distances", "k", "max_age", "max_lookups", "min_lookups")
 
     def __init__(self, k: int = 20, *, max_age: float = 7200.0, min_lookups: int = 5, max_lookups: int = 150) -> None:
         """`max_age` in seconds; below `min_lookups` there is no estimate (numbers: go-libp2p-kad-dht netsize)."""
@@ -67,6 +67,7 @@ class NetworkSizeEstimator:
         self.min_lookups = min_lookups
         self.max_lookups = max_lookups
         self._by_target: dict[int, tuple[float, int]] = {}
+        self._distances: list[int] = []  # the same, sorted
 
     def __len__(self) -> int:
         """How many lookups are remembered."""
@@ -81,11 +82,17 @@ class NetworkSizeEstimator:
         if len(distances) < self.k:
             return False
         farthest = sorted(distances)[self.k - 1]
-        self._by_target.pop(target, None)
-        while len(self._by_target) >= self.max_lookups:
-            del self._by_target[next(iter(self._by_target))]
+        if target in self._by_target:
+            self._forget(target)
+        elif len(self._by_target) >= self.max_lookups:
+            self._forget(next(iter(self._by_target)))
         self._by_target[target] = (now, farthest)
+        insort(self._distances, farthest)
         return True
+
+    def _forget(self, target: int) -> None:
+        _, distance = self._by_target.pop(target)
+        del self._distances[bisect_left(self._distances, distance)]
 
     def estimate(self, now: float) -> NetworkSize | None:
         """The size, from the lookups of the last `max_age` seconds; None if there are fewer than `min_lookups`."""
@@ -94,11 +101,11 @@ class NetworkSizeEstimator:
             target = next(iter(self._by_target))
             if self._by_target[target][0] > oldest:
                 break
-            del self._by_target[target]
+            self._forget(target)
         count = len(self._by_target)
         if count < self.min_lookups:
             return None
-        middle = median(distance for _, distance in self._by_target.values())
+        middle = (self._distances[count // 2] + self._distances[(count - 1) // 2]) / 2
         if middle <= 0:  # whoever found keys that near is not one to believe
             return None
         expected = self.k - 1 / 3 + 8 / (405 * self.k)  # the median of Gamma(k), to 1e-3

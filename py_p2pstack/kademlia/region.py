@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import sqrt
 
 from py_p2pstack.kademlia.distance import KEY_BITS
 from py_p2pstack.kademlia.network_size import NetworkSize, probability_of_at_least
@@ -57,10 +58,11 @@ def crowding(distances: Sequence[int], network: NetworkSize) -> float:
     if not distances:
         return 1.0
     factor = 1 + _CAUTION * network.error
-    rarest = min(
-        probability_of_at_least(rank, network.expected(distance) * factor)
-        for rank, distance in enumerate(sorted(distances), 1)
-    )
+    rarest = 1.0
+    for rank, distance in enumerate(sorted(distances), 1):
+        expected = network.expected(distance) * factor
+        if rank > expected + 2 * sqrt(expected):  # else it is no rarer than one time in fifty
+            rarest = min(rarest, probability_of_at_least(rank, expected))
     return min(rarest * len(distances), 1.0)  # of so many ranks, one is rare by chance (Bonferroni)
 
 
