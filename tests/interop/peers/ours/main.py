@@ -86,6 +86,7 @@ async def run_node(options: argparse.Namespace, nodes: list[Peer], *, task_statu
             identity=identity,
             config=config,
             security=options.security.split(","),
+            muxers=[options.muxer],
             psk=options.psk,
         ) as host,
         anyio.create_task_group() as tasks,
@@ -111,7 +112,7 @@ def main() -> None:
     parser.add_argument("--listen", action="append", default=[])
     parser.add_argument("--key-type", choices=KEY_TYPES, default="ed25519")
     parser.add_argument("--security", choices=["noise", "tls", "noise,tls"], default="noise")
-    parser.add_argument("--muxer", choices=["yamux"], default="yamux")
+    parser.add_argument("--muxer", choices=["yamux", "mplex"], default="yamux")
     parser.add_argument("--psk", type=load_psk, help="key file of a private network")
     parser.add_argument("--dht", choices=["off", "server", "client"], default="off")
     parser.add_argument("--dht-prefix", default="/p2pstack")
