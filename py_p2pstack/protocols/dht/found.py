@@ -34,7 +34,7 @@ class Found(Generic[T]):
     __slots__ = ("__weakref__", "_begun", "_channel", "_operation", "_tasks")
 
     def __init__(self, operation: Operation[T], tasks: TaskGroup, *, buffer: int) -> None:
-        """For the DHT, whose `tasks` they are. At most `buffer` things wait; then the oldest is dropped, and counted."""
+        """For the DHT with its `tasks`. At most `buffer` things wait: then the oldest is dropped, and counted."""
         self._operation = operation
         self._tasks = tasks
         self._channel: _Channel[T] = _Channel(buffer)

@@ -38,7 +38,7 @@ class ProviderConfig:
     """Into how many parts the key space is divided at least: so evenly is the work spread over the interval."""
     sweep_retry: float = 300.0
     """After which keys that could not be provided are tried again (go-libp2p-kad-dht provider: retryInterval)."""
-    sweep_page: int = 2000
+    sweep_page: int = 1000
     """Keys read, and sent, at once."""
     sweep_peers: int = 16
     """Peers told at once."""

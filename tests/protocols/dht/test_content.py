@@ -35,8 +35,8 @@ def test_every_form_of_a_cid_is_read(codec: int, digest: bytes) -> None:
     "content",
     [
         "", "Qm", "Qm" + "0" * 44, "f01", "f0170", "f0270" + MULTIHASH.hex(), "f0170" + MULTIHASH.hex()[:-2], "b" * 300,
-        "hello", b"", b"\x12", b"\x12\x20", MULTIHASH + b"x", MULTIHASH[:-1], b"\x00\x00", b"\xff" * 20, b"\x92\x00\x01a",
-        bytes([0, 79]) + bytes(79),
+        "hello", b"", b"\x12", b"\x12\x20", MULTIHASH + b"x", MULTIHASH[:-1], b"\x00\x00", b"\xff" * 20,
+        b"\x92\x00\x01a", bytes([0, 79]) + bytes(79),
     ],
 )  # fmt: skip
 def test_what_is_no_multihash_is_refused(content: bytes | str) -> None:
