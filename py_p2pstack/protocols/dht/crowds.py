@@ -41,14 +41,14 @@ class Crowds:
         self._look_up = look_up
         self._rng = rng
 
-    def region(self, result: LookupResult[PeerId], network: NetworkSize | None) -> Region | None:
+    def region(self, target: int, peers: Sequence[PeerId], network: NetworkSize | None) -> Region | None:
         """The region to ask if the k nearest are suspiciously near; None if all is well, or nothing can be told."""
         if not self._config.sybil_check or network is None:
             return None
-        distances = [self._node.key_of(peer) ^ result.target for peer in result.peers]
+        distances = [self._node.key_of(peer) ^ target for peer in peers]
         if crowding(distances, network) > self._config.sybil_alarm:
             return None
-        return honest_region(result.target, network, self._node.config.lookup.k)
+        return honest_region(target, network, self._node.config.lookup.k)
 
     async def explore(self, region: Region, *, timeout: float) -> list[PeerId]:
         """Find the peers of a region, at most `max_region_peers`, by lookups of some of its keys, all at once.

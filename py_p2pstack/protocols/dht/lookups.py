@@ -67,7 +67,9 @@ class Lookups:
             result = await query.run()
             self._mark_useful(query)
             if result.completed:
-                region = self._crowds.region(result, self.network_size()) if whole_region else None
+                region = None
+                if whole_region:
+                    region = self._crowds.region(result.target, result.peers, self.network_size())
                 self._take_in(result)
                 if region is not None:  # half of the time is left for whatever follows
                     left = min(end - anyio.current_time(), self._node.config.lookup_timeout) / 2
@@ -107,6 +109,18 @@ class Lookups:
         return DisjointLookup(
             target, seeds, node.key_of, paths=paths, config=config, exclude=node.local_peer, stop=stop
         )
+
+    def is_crowded(self, target: int, peers: Sequence[PeerId]) -> bool:
+        """Whether the peers nearest to `target` are suspiciously near."""
+        return self._crowds.region(target, peers, self.network_size()) is not None
+
+    async def with_region(self, target: int, peers: Sequence[PeerId]) -> list[PeerId]:
+        """The k nearest to `target`, and those of its wider region if it is crowded, nearest first."""
+        region = self._crowds.region(target, peers, self.network_size())
+        if region is None:
+            return list(peers)
+        found = await self._crowds.explore(region, timeout=self._node.config.lookup_timeout / 4)
+        return sorted({*peers, *found}, key=lambda peer: self._node.key_of(peer) ^ target)
 
     def network_size(self) -> NetworkSize | None:
         """How many peers there are, told from the lookups of the last hours; None before there were a few."""

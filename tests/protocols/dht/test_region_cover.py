@@ -98,16 +98,16 @@ PEERS = [numbered(index) for index in range(1, 13)]
 
 
 def test_a_region_is_asked_only_if_the_nearest_are_nearer_than_chance_puts_them() -> None:
-    target = FakeNode.key_of(PEERS[0])
-    crowded, alone = result([PEERS[0]] * K, target ^ 1), result(PEERS[:K], target ^ (1 << 255))
+    target = FakeNode.key_of(PEERS[0]) ^ 1
+    crowded, far = [PEERS[0]] * K, PEERS[:K]
     here = crowds(FakeNode(), nobody)
-    region = here.region(crowded, NETWORK)
+    region = here.region(target, crowded, NETWORK)
     assert region is not None
     assert NETWORK.expected(region.radius) == pytest.approx(K)
-    assert here.region(alone, NETWORK) is None
-    assert here.region(crowded, None) is None
-    assert crowds(FakeNode(sybil_check=False), nobody).region(crowded, NETWORK) is None
-    assert crowds(FakeNode(sybil_alarm=1.0), nobody).region(alone, NETWORK) is not None
+    assert here.region(target ^ (1 << 255), far, NETWORK) is None
+    assert here.region(target, crowded, None) is None
+    assert crowds(FakeNode(sybil_check=False), nobody).region(target, crowded, NETWORK) is None
+    assert crowds(FakeNode(sybil_alarm=1.0), nobody).region(target ^ (1 << 255), far, NETWORK) is not None
 
 
 @in_virtual_time
