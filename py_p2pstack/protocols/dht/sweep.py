@@ -17,7 +17,7 @@ from typing import Protocol
 import anyio
 from anyio.lowlevel import checkpoint
 
-from py_p2pstack.errors import LookupFailure, P2PError, RoutingError
+from py_p2pstack.errors import LookupFailure, OperationTimeout, P2PError
 from py_p2pstack.identity import PeerId
 from py_p2pstack.kademlia import key_of, random_preimage
 from py_p2pstack.protocols.dht.provider_config import ProviderConfig
@@ -119,14 +119,20 @@ class Sweeper:
         return step.next
 
     async def _go_through(self, step: _Pass) -> None:
-        """Find the due keys, and provide the region of each."""
-        after, page = None, self._config.sweep_page
+        """Find the due keys, and provide the region of each; one that cannot be looked up does not hold up the rest."""
+        after, page, passed_over = None, self._config.sweep_page, 0
         while True:
             rows = await self._store.own_times(after, page)
             for index, (key, provided_at) in enumerate(rows):
-                if step.is_due(key_of(key), provided_at):
-                    before = rows[index - 1][0] if index else after
-                    after = await self._provide_region(step, before, key)
+                position = key_of(key)
+                if step.is_due(position, provided_at) and position >= passed_over:
+                    after = rows[index - 1][0] if index else after
+                    try:
+                        after = await self._provide_region(step, after, key)
+                    except OperationTimeout as fault:
+                        logger.info("a region of the key space is passed over for now: %s", fault)
+                        step.saw(step.now + self._config.sweep_retry)
+                        passed_over = position + self._schedule.reach
                     break
             else:
                 if len(rows) < page:
@@ -173,7 +179,7 @@ class Sweeper:
         self.lookups += 1
         peers = await self._ground.nearest(key)
         if not peers:
-            raise RoutingError("nobody answered")
+            raise LookupFailure("nobody answered")
         return peers
 
     async def _give_out(self, step: _Pass, assigned: dict[bytes, Sequence[PeerId]]) -> None:

@@ -11,7 +11,7 @@ from random import Random
 import anyio
 import pytest
 
-from py_p2pstack.errors import LookupFailure, StorageError, StreamReset
+from py_p2pstack.errors import LookupFailure, OperationTimeout, StorageError, StreamReset
 from py_p2pstack.identity import PeerId
 from py_p2pstack.kademlia import cached_keys, key_of
 from py_p2pstack.protocols.dht.provider_config import ProviderConfig
@@ -289,6 +289,31 @@ async def test_peers_crowded_around_our_keys_cost_a_bounded_number_of_lookups_a_
     await world.sweeper.sweep()
     world.assert_all_right(keys)
     assert world.sweeper.lookups < 300
+
+
+@in_virtual_time
+async def test_a_region_that_cannot_be_looked_up_holds_up_no_other_and_is_tried_again() -> None:
+    world = World(200, k=8)
+    keys = await world.provide(range(400))
+    nearest, broken = world.network.nearest, True
+
+    def lies_there(key: bytes) -> bool:
+        return key_of(key) >> 252 == 0b0110
+
+    async def time_out_there(key: bytes) -> Sequence[PeerId]:
+        if broken and lies_there(key):
+            raise OperationTimeout("the lookup did not end")
+        return await nearest(key)
+
+    world.network.nearest = time_out_there  # type: ignore[method-assign]
+    next_pass = await world.sweeper.sweep()
+    assert next_pass <= world.now() + world.config.sweep_retry
+    left = set(keys) - set(world.network.holders())
+    assert {key for key in keys if lies_there(key)} <= left
+    assert len(left) < 50  # of 25 in the corner; whose regions reach into it, or begin right behind, waits too
+    broken = False
+    await world.sweeper.sweep()
+    world.assert_all_right(keys)
 
 
 @in_virtual_time
