@@ -28,6 +28,9 @@ def entry_point() -> None:
         print(f'error: {fault.name} is not installed → pip install "py-p2pstack[cli]"', file=sys.stderr)
         sys.exit(1)
     del click, platformdirs, rich
-    from py_p2pstack.cli.main import run
+    try:
+        from py_p2pstack.cli.main import run
 
-    sys.exit(run())
+        sys.exit(run())
+    except KeyboardInterrupt:  # while importing
+        sys.exit(130)

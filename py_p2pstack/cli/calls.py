@@ -84,15 +84,14 @@ class Calls:
     ) -> Answer:
         with anyio.fail_after(timeout):
             peer_id = await self._reach(peer)
-            sent = 0
-            async with aclosing(self._host.pings(peer_id)) as rounds:
-                async for rtt in rounds:
-                    sent += 1
-                    await give({"peer": str(peer_id), "number": sent, "rtt": rtt})
-                    if sent == count:
-                        break
+        async with aclosing(self._host.pings(peer_id)) as rounds:
+            for number in range(1, count + 1):
+                if number > 1:
                     await anyio.sleep(interval)
-        return {"peer": str(peer_id), "count": sent}
+                with anyio.fail_after(timeout):
+                    rtt = await anext(rounds)
+                await give({"peer": str(peer_id), "number": number, "rtt": rtt})
+        return {"peer": str(peer_id), "count": count}
 
     async def _identify(self, peer: str, timeout: float, give: Give, on_event: OnEvent | None) -> Answer:
         with anyio.fail_after(timeout):

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from py_p2pstack.cli.asking import say, write_json
 from py_p2pstack.cli.failures import Failure
 from py_p2pstack.cli.identity_commands import KEY_FILE
-from py_p2pstack.cli.settings import bootstrap_of, data_dir, options
+from py_p2pstack.cli.settings import PUBLIC, bootstrap_of, data_dir, options
 
 if TYPE_CHECKING:
     from py_p2pstack.node import Host
@@ -38,6 +39,9 @@ def run(backend: str, data_dir: Path | None, **settings: Any) -> int:
     """
     from py_p2pstack.cli.running import BY_SIGNAL, run_async
 
+    source = click.get_current_context().get_parameter_source("mode")
+    if settings["network"] == PUBLIC and source is ParameterSource.DEFAULT:
+        settings["mode"] = "auto"  # whoever cannot be reached is a burden to the others as a server
     directory = _prepared(data_dir)
     code = run_async(lambda: _run(directory, settings), backend=backend)
     return 0 if code == BY_SIGNAL + signal.SIGTERM else code  # that is how a service is stopped

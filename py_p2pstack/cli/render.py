@@ -91,7 +91,7 @@ def lookup(tree: LookupTree, title: str, glyphs: Glyphs = UNICODE) -> Renderable
     grid.add_column(no_wrap=True, justify="right")  # bits shared
     grid.add_column(no_wrap=True, justify="right")  # distance
     grid.add_column(no_wrap=True, justify="right")  # round trip
-    grid.add_column(overflow="ellipsis", no_wrap=True)  # remark
+    grid.add_column()  # remark: the one that gives way (its text does not wrap)
     us = Text.assemble((f"{glyphs.root} ", "bold cyan"), (_short(tree.node, glyphs), "bold"), ("  this node", "dim"))
     grid.add_row(
         us,
@@ -128,9 +128,11 @@ def _cells(row: Row, nearest: float, glyphs: Glyphs, *, over: bool) -> list[Text
 
 
 def _remark(hop: Hop, glyphs: Glyphs, *, over: bool) -> Text:
-    remark = Text()
+    remark = Text(no_wrap=True, overflow="ellipsis")
     if hop.state is PeerState.UNREACHABLE or hop.reason:
-        return remark.append(one_line(hop.reason) or "unreachable", style="red")
+        causes = hop.reason.splitlines() or ["unreachable"]
+        cause = one_line(causes[-1])  # of a dial: what became of the last address
+        return remark.append(cause.partition(": ")[2] or cause, style="red")
     if hop.final:
         remark.append(f"{glyphs.final} ", style="bold yellow")
     elif hop.state is PeerState.WAITING:

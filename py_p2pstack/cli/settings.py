@@ -159,7 +159,7 @@ OPTIONS: Mapping[str, Decorator] = {
     ),
     "timeout": _option(
         "--timeout", type=click.FloatRange(min=0, min_open=True), default=60.0, show_default=True, metavar="SECONDS",
-        help="How long it may take.",
+        help="How long it may take (ping: each).",
     ),
     "data-dir": _option(
         "--data-dir", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
@@ -183,7 +183,7 @@ OPTIONS: Mapping[str, Decorator] = {
     ),
     "mode": _option(
         "--mode", type=click.Choice(["server", "client", "auto", "auto-server"]), default="server",
-        show_default=True, help="A server answers others, a client only asks; auto finds out whether it can serve.",
+        show_default=True, help="A server answers others, a client only asks, auto finds out whether it can serve (so on ipfs).",
     ),
 }  # fmt: skip
 """Every option that is a setting, by the name it has in the config file."""

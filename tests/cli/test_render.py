@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import Any
 
 import pytest
@@ -44,7 +45,7 @@ def test_a_lookup_is_drawn_as_a_tree() -> None:
     assert lines[3].startswith(f"   ├─ ● …{short(BOB)}")
     assert "★ has a value of 5 bytes" in lines[3]
     assert lines[4].startswith(f"   ├─ ✗ …{short(CAROL)}")
-    assert lines[4].endswith("connection; refused")
+    assert lines[4].endswith(" refused")
     assert lines[5] == "   └─ · 1 more heard of, not asked"
     assert lines[6] == "done  2 answered  1 unreachable  1 heard of  2 hops  180.0 ms"
 
@@ -54,6 +55,15 @@ def test_a_lookup_is_drawn_at_every_step() -> None:
         assert drawn(render.lookup(tree_of(count), "get"))
     assert "dialing" in drawn(render.lookup(tree_of(11), "get"))
     assert "waiting" in drawn(render.lookup(tree_of(4), "get"))
+
+
+def test_a_long_remark_gives_way_to_the_rest() -> None:
+    tree = tree_of()
+    tree.hops[CAROL].reason = "cannot dial:\n  " + "so many words " * 20
+    lines = drawn(render.lookup(tree, "get")).splitlines()
+    assert len(lines) == 7
+    assert "12.0 ms" in lines[2]
+    assert re.search(r" 2\S+ +so many words.*…$", lines[4])
 
 
 def test_what_has_not_begun_is_not_drawn() -> None:
