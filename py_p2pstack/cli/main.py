@@ -58,7 +58,10 @@ class LazyGroup(click.Group):
 @click.option("--debug", is_flag=True, envvar="P2PSTACK_DEBUG", help="Log everything; show tracebacks.")
 @click.pass_context
 def root(ctx: click.Context, config: Path | None, debug: bool) -> None:
-    """A peer-to-peer node, and its DHT from the shell."""
+    """A peer-to-peer node, and its DHT from the shell.
+
+    Options can be set in the environment too (P2PSTACK_DATA_DIR for --data-dir), and in a config file (data-dir = "…").
+    """
     state = ctx.obj
     if config is not None:
         state.config = ConfigFile(config)

@@ -182,8 +182,8 @@ OPTIONS: Mapping[str, Decorator] = {
         help="What to tell others instead of where we listen.",
     ),
     "mode": _option(
-        "--mode", type=click.Choice(["server", "client", "auto", "auto-server"]), default="server",
-        show_default=True, help="A server answers others, a client only asks, auto finds out whether it can serve (so on ipfs).",
+        "--mode", type=click.Choice(["server", "client", "auto", "auto-server"]), default="server", show_default=True,
+        help="A server answers others, a client only asks, auto finds out whether it can serve (so on ipfs).",
     ),
 }  # fmt: skip
 """Every option that is a setting, by the name it has in the config file."""
