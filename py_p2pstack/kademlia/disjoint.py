@@ -129,6 +129,14 @@ class DisjointLookup(Generic[P]):
 
     # --- deciding ---------------------------------------------------------------------------------
 
+    @property
+    def narrow(self) -> bool:
+        """Never: each path has its own few requests from the start."""
+        return False
+
+    def widen(self) -> None:
+        """It is as wide as it will be."""
+
     def next_queries(self) -> list[P]:
         """Decide: either sets `ended`, or returns the peers to ask now (maybe none), which are waiting from here on."""
         if self.stops():

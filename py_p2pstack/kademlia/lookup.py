@@ -110,7 +110,7 @@ class Candidate(Generic[P]):
 class Lookup(Generic[P]):
     """One lookup towards `target`. Ask `next_queries`, report each answer or failure, ask again, until `ended`."""
 
-    __slots__ = ("_by_peer", "_config", "_converged", "_exclude", "_key_of", "_order", "_serial", "_stop",
+    __slots__ = ("_by_peer", "_config", "_converged", "_exclude", "_key_of", "_order", "_serial", "_stop", "_width",
                  "ended", "heard", "queried", "target", "unreachable", "waiting")  # fmt: skip
 
     def __init__(
@@ -122,8 +122,12 @@ class Lookup(Generic[P]):
         config: LookupConfig,
         exclude: P | None = None,
         stop: Callable[[], bool] | None = None,
+        width: int | None = None,
     ) -> None:
-        """Begin at `seeds` (the k nearest of the routing table). `exclude` (ourselves) is never taken in."""
+        """Begin at `seeds` (the k nearest of the routing table). `exclude` (ourselves) is never taken in.
+
+        With `width`, only so many are asked at once until one of them fails, or `widen` says that it is not enough.
+        """
         self.target = target
         self.ended: EndReason | None = None
         """Why it is over; None while it goes on."""
@@ -132,6 +136,7 @@ class Lookup(Generic[P]):
         self._config = config
         self._exclude = exclude
         self._stop = stop
+        self._width = config.alpha if width is None else max(1, min(width, config.alpha))
         self._converged = False
         self._order: list[Candidate[P]] = []
         self._by_peer: dict[P, Candidate[P]] = {}
@@ -189,7 +194,7 @@ class Lookup(Generic[P]):
         candidates: Iterable[Candidate[P]] = self._order
         if self._converged:
             candidates = islice(self._reachable(), self._config.k)
-        free = self._config.alpha - self.waiting
+        free = self._width - self.waiting
         chosen = list(islice((each for each in candidates if each.state is PeerState.HEARD), max(free, 0)))
         for candidate in chosen:
             candidate.state = PeerState.WAITING
@@ -226,6 +231,16 @@ class Lookup(Generic[P]):
             candidate.state = PeerState.UNREACHABLE
             self.waiting -= 1
             self.unreachable += 1
+            self.widen()
+
+    @property
+    def narrow(self) -> bool:
+        """Whether it asks fewer than alpha at once, so far."""
+        return self._width < self._config.alpha
+
+    def widen(self) -> None:
+        """Ask alpha at once from now on."""
+        self._width = self._config.alpha
 
     def cancel(self) -> None:
         """End it from outside; nothing happens if it is over."""

@@ -47,13 +47,14 @@ class Lookups:
         stop: Callable[[], bool] | None = None,
         begun: Callable[[Query], None] | None = None,
         whole_region: bool = False,
+        width: int | None = None,
     ) -> tuple[Query, LookupResult[PeerId]]:
         """Go towards `operation.key` by sending `request` to ever nearer peers, within the time.
 
         An empty table is filled first. `take` is given each peer and its whole answer before the lookup goes on, and
         `stop` is asked after each whether it is enough. `begun` is given the query before it runs.
         `whole_region` sends the request to the peers of the key's wider region too, if the key is crowded; then there
-        are more than k in the result.
+        are more than k in the result. `width`: how many are asked at once until that proves too few (α by default).
         Raises LookupFailure (nobody to ask), OperationTimeout.
         """
         seconds = self._node.config.lookup_timeout if timeout is None else timeout
@@ -61,7 +62,7 @@ class Lookups:
         with anyio.move_on_after(seconds):
             if not len(self._node.table):
                 await self._gather()
-            query = self._query(operation, request, take, stop)
+            query = self._query(operation, request, take, stop, width)
             if begun is not None:
                 begun(query)
             result = await query.run()
@@ -89,7 +90,12 @@ class Lookups:
         return result
 
     def _query(
-        self, operation: Operation, request: Message, take: Take | None, stop: Callable[[], bool] | None
+        self,
+        operation: Operation,
+        request: Message,
+        take: Take | None,
+        stop: Callable[[], bool] | None,
+        width: int | None,
     ) -> Query:
         node, config = self._node, self._node.config
         seeds = node.table.nearest(operation.target, config.lookup.k)
@@ -97,15 +103,15 @@ class Lookups:
             reason = "the routing table is empty: connect to a peer that serves the DHT"
             operation.tell(QueryError, peer=None, reason=reason)
             raise LookupFailure(reason)
-        lookup = self._lookup(operation.target, seeds, stop)
+        lookup = self._lookup(operation.target, seeds, stop, width)
         return Query(operation, request, seeds, lookup, node, take=take, max_per_group=config.max_peers_per_ip_group)
 
     def _lookup(
-        self, target: int, seeds: Sequence[PeerId], stop: Callable[[], bool] | None
+        self, target: int, seeds: Sequence[PeerId], stop: Callable[[], bool] | None, width: int | None
     ) -> Lookup[PeerId] | DisjointLookup[PeerId]:
         node, config, paths = self._node, self._node.config.lookup, self._node.config.security.disjoint_paths
         if paths == 1:
-            return Lookup(target, seeds, node.key_of, config=config, exclude=node.local_peer, stop=stop)
+            return Lookup(target, seeds, node.key_of, config=config, exclude=node.local_peer, stop=stop, width=width)
         return DisjointLookup(
             target, seeds, node.key_of, paths=paths, config=config, exclude=node.local_peer, stop=stop
         )

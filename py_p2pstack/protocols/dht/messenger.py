@@ -154,6 +154,7 @@ class Messenger:
         self._host = host
         self._config = config
         self._lines: OrderedDict[PeerId, _Line] = OrderedDict()
+        self._encoded: tuple[Message | None, bytes] = None, b""  # the last request: a lookup sends it to fifty peers
 
     def __len__(self) -> int:
         """How many peers it keeps a line to."""
@@ -167,7 +168,9 @@ class Messenger:
             RemoteProtocolError: the answer is malformed, of another type, or there is none.
             DialError, NegotiationError, ConnectionClosed, StreamError, ResourceLimitExceeded: no stream to the peer.
         """
-        data = codec.encode(message)
+        if message is not self._encoded[0]:
+            self._encoded = message, codec.encode(message)
+        data = self._encoded[1]
         line = self._line(peer)
         line.users += 1
         try:

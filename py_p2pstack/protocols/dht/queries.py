@@ -17,7 +17,7 @@ from anyio.lowlevel import checkpoint
 from py_p2pstack.addresses import Multiaddr, PeerInfo, ip_group, is_public
 from py_p2pstack.errors import P2PError, ResourceLimitExceeded
 from py_p2pstack.identity import PeerId
-from py_p2pstack.kademlia import DisjointLookup, Lookup, LookupResult, crowded_out
+from py_p2pstack.kademlia import DisjointLookup, Lookup, LookupResult, PeerState, crowded_out
 from py_p2pstack.protocols.dht.codec import Message
 from py_p2pstack.protocols.dht.events import (
     AddingPeer,
@@ -30,6 +30,8 @@ from py_p2pstack.protocols.dht.events import (
     SendingQuery,
 )
 from py_p2pstack.protocols.dht.operations import Operation
+
+WIDEN_AFTER = 0.2  # seconds that a lookup which asks few at once waits for them
 
 Take: TypeAlias = Callable[[PeerId, Message], None]
 """Takes in the whole answer of a peer, before the lookup decides how to go on."""
@@ -109,6 +111,8 @@ class Query:
                 first = self._advance(us)
                 if first is not None:
                     self._tasks.start_soon(self._work, first)
+                if self.lookup.narrow:
+                    self._tasks.start_soon(self._widen_later)
         finally:
             self.lookup.cancel()
             result = self.lookup.result()
@@ -128,6 +132,14 @@ class Query:
         for peer in peers[1:]:
             self._tasks.start_soon(self._work, peer)
         return peers[0] if peers else None
+
+    async def _widen_later(self) -> None:
+        """The few that were asked first may be slow, or gone without a word."""
+        await anyio.sleep(WIDEN_AFTER)
+        self.lookup.widen()
+        peer = self._advance(self._network.local_peer)
+        if peer is not None:
+            await self._work(peer)
 
     async def _work(self, peer: PeerId) -> None:
         """Ask one peer after another, as long as there are some."""
@@ -174,15 +186,16 @@ class Query:
     def _take_answer(self, peer: PeerId, closer: Sequence[PeerInfo]) -> None:
         network, us = self._network, self._network.local_peer
         network.answered(peer)
-        key = self._operation.key
+        key, state = self._operation.key, self.lookup.state
         usable = [
-            info
+            info.peer_id
             for info in self._diverse(closer)
-            if info.peer_id != us
+            if state(info.peer_id) is not PeerState.QUERIED  # the lookup knows it, and where it is
+            and info.peer_id != us
             and (network.admits(info) or info.peer_id.to_bytes() == key)
             and network.take_addresses(info)
         ]
-        heard = self.lookup.answered(peer, [info.peer_id for info in usable])
+        heard = self.lookup.answered(peer, usable)
         if self._listeners:
             for each in heard:
                 self._operation.tell_of(AddingPeer, each)

@@ -28,6 +28,7 @@ from py_p2pstack.protocols.dht.found import Found
 from py_p2pstack.protocols.dht.local_node import LocalNode
 from py_p2pstack.protocols.dht.lookups import Lookups
 from py_p2pstack.protocols.dht.operations import Operation
+from py_p2pstack.protocols.dht.queries import Query
 from py_p2pstack.protocols.dht.storage import ValueStore
 from py_p2pstack.protocols.dht.tally import Tally, compare
 from py_p2pstack.protocols.dht.validators import Validator
@@ -35,6 +36,7 @@ from py_p2pstack.protocols.dht.value_handlers import discard_invalid
 
 logger = logging.getLogger(__name__)
 
+SPARE = 2  # requests under way beyond the quorum: one more answer is needed, and one peer may be slow
 IMPROVEMENTS = 64  # of one search that wait to be taken; only the last one matters
 
 
@@ -212,15 +214,18 @@ class Values:
     ) -> tuple[LookupResult[PeerId], list[PeerId]]:
         """Ask ever nearer peers for the value, until `quorum` + 1 have answered with one (0: as long as there are any).
 
+        With a quorum only as many are asked at once as may be enough, until one has no value, or is slow, or gone.
         Returns also those who have no valid value.
         """
         key = operation.key
         lacking: list[PeerId] = []
+        running: list[Query] = []
 
         def take(peer: PeerId, answer: Message) -> None:
             record = answer.record
             if record is None or not record.value:
                 lacking.append(peer)
+                running[0].lookup.widen()
                 return
             if record.key != key:
                 raise RemoteProtocolError("a record of another key than asked for")
@@ -235,9 +240,15 @@ class Values:
             if tally.add(peer, record.value, now) and give is not None and tally.best is not None:
                 give(tally.best)
 
-        request = Message(type=MessageType.GET_VALUE, key=key)
         _, result = await self._lookups.run(
-            operation, request, timeout=timeout, take=take, stop=lambda: 0 < quorum < tally.answers, whole_region=True
+            operation,
+            Message(type=MessageType.GET_VALUE, key=key),
+            timeout=timeout,
+            take=take,
+            stop=lambda: 0 < quorum < tally.answers,
+            begun=running.append,
+            whole_region=True,
+            width=quorum + SPARE if quorum else None,
         )
         return result, lacking
 
