@@ -34,6 +34,19 @@ def test_the_nearest_heard_peers_are_asked_first_at_most_alpha_at_once() -> None
     assert lookup.next_queries() == [5]
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_narrow_lookup_asks_few_at_once_until_it_is_widened_or_one_fails(fails: bool) -> None:
+    config = LookupConfig(k=4, alpha=3, beta=2)
+    lookup = Lookup(0, [10, 20, 30, 40, 50], identity, config=config, width=1)
+    assert lookup.next_queries() == [10]
+    assert lookup.next_queries() == []
+    if fails:
+        lookup.failed(10)
+    else:
+        lookup.widen()
+    assert lookup.next_queries() == ([20, 30, 40] if fails else [20, 30])
+
+
 def test_a_lookup_without_seeds_starves_at_once() -> None:
     lookup = towards_zero()
     assert lookup.next_queries() == []
