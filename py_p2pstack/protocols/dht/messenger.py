@@ -186,8 +186,8 @@ class Messenger:
         """Send messages that nobody answers (ADD_PROVIDER), one behind the other on the stream to the peer.
 
         Returns when all are written, which is not when they arrive; with a `receipt`, a request that is sent behind
-        them, when it was answered: then the peer has dealt with all before it and taken no offence. Each write and the
-        answer may take `request_timeout`. On a stream that was used before and fails all are sent again. Cancelling
+        them, when it was answered: then the peer has dealt with all before it and taken no offence. Each write may take
+        `request_timeout`, and the answer as long as all of them. On a stream that was used before and fails all are sent again. Cancelling
         hangs up the stream. Raises as `request` does.
         """
         chunks = _framed(codec.encode(message) for message in messages)
@@ -316,7 +316,7 @@ class Messenger:
                 with anyio.fail_after(self._config.request_timeout):
                     await pipe.stream.send(chunk)
             if question is not None:
-                with anyio.fail_after(self._config.request_timeout):
+                with anyio.fail_after(self._config.request_timeout * max(len(chunks), 1)):
                     await pipe.answer_to(await pipe.send(question), self._config.max_message_size)
         except TimeoutError:
             line.drop(pipe)
