@@ -187,8 +187,8 @@ class Messenger:
 
         Returns when all are written, which is not when they arrive; with a `receipt`, a request that is sent behind
         them, when it was answered: then the peer has dealt with all before it and taken no offence. Each write may take
-        `request_timeout`, and the answer as long as all of them. On a stream that was used before and fails all are sent again. Cancelling
-        hangs up the stream. Raises as `request` does.
+        `request_timeout`, and the answer as long as all of them. On a stream that was used before and fails all are
+        sent again. Cancelling hangs up the stream. Raises as `request` does.
         """
         chunks = _framed(codec.encode(message) for message in messages)
         question = None if receipt is None else codec.encode(receipt)
