@@ -34,8 +34,9 @@ class Crowds:
     """Notices crowded keys, and finds and asks the peers of their regions."""
 
     def __init__(
-        self, node: LocalNode, look_up: Callable[[bytes], Awaitable[LookupResult[PeerId]]], rng: Random
+        self, node: LocalNode, look_up: Callable[[bytes, Region], Awaitable[LookupResult[PeerId]]], rng: Random
     ) -> None:
+        """`look_up` looks up a key that lies in a crowded region."""
         self._node = node
         self._config = node.config.security
         self._look_up = look_up
@@ -61,7 +62,7 @@ class Crowds:
 
         async def look_up(key: bytes) -> None:
             try:
-                found.append((await self._look_up(key)).peers)
+                found.append((await self._look_up(key, region)).peers)
             except P2PError as fault:
                 logger.debug("a part of a region stays in the dark: %s", fault)
 

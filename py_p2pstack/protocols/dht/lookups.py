@@ -11,7 +11,7 @@ import anyio
 from py_p2pstack.errors import LookupFailure, OperationTimeout
 from py_p2pstack.events import EventBus
 from py_p2pstack.identity import PeerId
-from py_p2pstack.kademlia import DisjointLookup, Lookup, LookupResult, NetworkSize, NetworkSizeEstimator
+from py_p2pstack.kademlia import DisjointLookup, Lookup, LookupResult, NetworkSize, NetworkSizeEstimator, Region
 from py_p2pstack.protocols.dht.codec import Message, MessageType
 from py_p2pstack.protocols.dht.crowds import Crowds
 from py_p2pstack.protocols.dht.events import FinalPeer, OnEvent, QueryError, listeners
@@ -31,7 +31,7 @@ class Lookups:
         self._gather = gather
         self._query_ids = itertools.count(1)
         self._sizes = NetworkSizeEstimator(node.config.lookup.k)
-        self._crowds = Crowds(node, self.nearest, rng)
+        self._crowds = Crowds(node, self._look_into, rng)
 
     def begin(self, key: bytes, on_event: OnEvent | None) -> Operation:
         """A new operation on `key`, told to whoever listens here and now."""
@@ -47,6 +47,7 @@ class Lookups:
         stop: Callable[[], bool] | None = None,
         begun: Callable[[Query], None] | None = None,
         whole_region: bool = False,
+        outside: Region | None = None,
         width: int | None = None,
     ) -> tuple[Query, LookupResult[PeerId]]:
         """Go towards `operation.key` by sending `request` to ever nearer peers, within the time.
@@ -54,7 +55,8 @@ class Lookups:
         An empty table is filled first. `take` is given each peer and its whole answer before the lookup goes on, and
         `stop` is asked after each whether it is enough. `begun` is given the query before it runs.
         `whole_region` sends the request to the peers of the key's wider region too, if the key is crowded; then there
-        are more than k in the result. `width`: how many are asked at once until that proves too few (α by default).
+        are more than k in the result. `outside` begins outside of a region. `width`: how many are asked at once until
+        that proves too few (α by default).
         Raises LookupFailure (nobody to ask), OperationTimeout.
         """
         seconds = self._node.config.lookup_timeout if timeout is None else timeout
@@ -62,7 +64,7 @@ class Lookups:
         with anyio.move_on_after(seconds):
             if not len(self._node.table):
                 await self._gather()
-            query = self._query(operation, request, take, stop, width)
+            query = self._query(operation, request, take, stop, width, outside)
             if begun is not None:
                 begun(query)
             result = await query.run()
@@ -96,9 +98,13 @@ class Lookups:
         take: Take | None,
         stop: Callable[[], bool] | None,
         width: int | None,
+        outside: Region | None,
     ) -> Query:
         node, config = self._node, self._node.config
         seeds = node.table.nearest(operation.target, config.lookup.k)
+        if outside is not None:
+            everybody = node.table.nearest(operation.target, len(node.table))
+            seeds = [peer for peer in everybody if node.key_of(peer) not in outside][: config.lookup.k] or seeds
         if not seeds:
             reason = "the routing table is empty: connect to a peer that serves the DHT"
             operation.tell(QueryError, peer=None, reason=reason)
@@ -115,6 +121,12 @@ class Lookups:
         return DisjointLookup(
             target, seeds, node.key_of, paths=paths, config=config, exclude=node.local_peer, stop=stop
         )
+
+    async def _look_into(self, key: bytes, region: Region) -> LookupResult[PeerId]:
+        """Look up a key in a crowded region, from outside: the crowd may have filled our own table there."""
+        request = Message(type=MessageType.FIND_NODE, key=key)
+        _, result = await self.run(self.begin(key, None), request, outside=region)
+        return result
 
     def is_crowded(self, target: int, peers: Sequence[PeerId]) -> bool:
         """Whether the peers nearest to `target` are suspiciously near."""

@@ -181,10 +181,12 @@ class Providers:
         def enough() -> bool:
             nearest = queries[0].lookup.nearest()
             announcement.tell(plan.choose(nearest))
+            if self._lookups.is_crowded(operation.target, nearest):
+                return False  # to the end, then, and beyond the crowd
             return plan.is_enough(nearest, len(announcement.told) + len(announcement.pending))
 
         _, found = await self._lookups.run(
-            operation, _find_node(operation), timeout=math.inf, stop=enough, begun=queries.append
+            operation, _find_node(operation), timeout=math.inf, stop=enough, begun=queries.append, whole_region=True
         )
         for peer in found.peers:
             operation.tell_of(FinalPeer, peer)

@@ -17,6 +17,8 @@ from py_p2pstack.identity import PeerId, PrivateKey
 from py_p2pstack.kademlia import LookupConfig, key_of
 from py_p2pstack.protocols.dht import codec
 from py_p2pstack.protocols.dht.codec import KadPeer, MessageType
+from py_p2pstack.protocols.dht.optimistic import OptimisticConfig
+from py_p2pstack.protocols.dht.provider_config import ProviderConfig
 from py_p2pstack.protocols.dht.security_config import SecurityConfig
 from py_p2pstack.testing.light_host import LightHost
 from py_p2pstack.testing.light_network import LightNetwork
@@ -53,16 +55,21 @@ class Town:
                     node.host.peerstore.add_addresses(other.host.id, tuple(other.host.addrs), float("inf"))
                     node.routing_table.add(other.host.id, 0.0)
 
-    async def start(self, **security: Any) -> Dht:
+    async def start(self, optimistic: OptimisticConfig | None = None, **security: Any) -> Dht:
         """One more node, which knows nobody yet."""
-        config = DhtConfig(auto_refresh=False, lookup=LOOKUP, security=SecurityConfig(**security))
+        config = DhtConfig(
+            auto_refresh=False,
+            lookup=LOOKUP,
+            providers=ProviderConfig(optimistic=optimistic),
+            security=SecurityConfig(**security),
+        )
         seed = next(self._seeds)
         host = await self._host(_key(seed), seed)
         return await self._stack.enter_async_context(Dht(cast(Any, host), config, rng=random.Random(seed)))
 
-    async def newcomer(self, **security: Any) -> Dht:
+    async def newcomer(self, optimistic: OptimisticConfig | None = None, **security: Any) -> Dht:
         """A node that has joined by one of the first, and looked around."""
-        node = await self.start(**security)
+        node = await self.start(optimistic, **security)
         first = self.nodes[0].host
         await node.host.connect(PeerInfo(first.id, tuple(first.addrs)))
         await anyio.sleep(0.5)

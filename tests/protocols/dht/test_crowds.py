@@ -10,6 +10,7 @@ from hashlib import sha256
 import pytest
 
 from py_p2pstack.errors import ValueNotFound
+from py_p2pstack.protocols.dht.optimistic import OptimisticConfig
 from py_p2pstack.testing.light_network import LightNetwork
 from tests.protocols.dht.crowd import K, Town
 from tests.protocols.dht.nodes import in_virtual_time
@@ -57,3 +58,8 @@ async def test_values_and_providers_are_found_around_a_crowd_and_put_there() -> 
         assert len(set(put.replicas) - crowd) >= 3
         assert len(set(provided.told) - crowd) >= 3
         assert len(put.asked) > K
+
+        # So does what is provided in a hurry.
+        dave = await here.newcomer(OptimisticConfig())
+        provided = await dave.provide(content)
+        assert len({*provided.told, *provided.pending} - crowd) >= 3

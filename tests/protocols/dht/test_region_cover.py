@@ -58,7 +58,7 @@ class FakeNode:
         return message
 
 
-def crowds(node: FakeNode, look_up: Callable[[bytes], Awaitable[Any]]) -> Crowds:
+def crowds(node: FakeNode, look_up: Callable[[bytes, Region], Awaitable[Any]]) -> Crowds:
     return Crowds(cast(Any, node), look_up, random.Random(1))
 
 
@@ -70,7 +70,7 @@ def result(peers: Sequence[PeerId], target: int = 0) -> LookupResult[PeerId]:
     )  # fmt: skip
 
 
-async def nobody(key: bytes) -> LookupResult[PeerId]:
+async def nobody(key: bytes, region: Region) -> LookupResult[PeerId]:
     raise LookupFailure
 
 
@@ -80,7 +80,7 @@ async def cover(
     """Cover the whole key space, in which `found` are found, after a lookup that found the first two."""
     took: list[PeerId] = []
 
-    async def look_up(key: bytes) -> LookupResult[PeerId]:
+    async def look_up(key: bytes, region: Region) -> LookupResult[PeerId]:
         return result(found)
 
     covered = await crowds(node, look_up).cover(
@@ -114,7 +114,7 @@ def test_a_region_is_asked_only_if_the_nearest_are_nearer_than_chance_puts_them(
 async def test_parts_of_a_region_that_do_not_answer_keep_nobody_from_the_others() -> None:
     answers = iter([result(PEERS[:3]), None, result(PEERS[3:5])])
 
-    async def look_up(key: bytes) -> LookupResult[PeerId]:
+    async def look_up(key: bytes, region: Region) -> LookupResult[PeerId]:
         answer = next(answers)
         if answer is None:
             raise LookupFailure
@@ -131,7 +131,7 @@ async def test_parts_of_a_region_that_do_not_answer_keep_nobody_from_the_others(
 async def test_the_peers_of_a_region_are_bounded_and_taken_from_its_parts_in_turns() -> None:
     parts = iter([result(PEERS[:6]), result(PEERS[6:9]), result(PEERS[9:])])
 
-    async def look_up(key: bytes) -> LookupResult[PeerId]:
+    async def look_up(key: bytes, region: Region) -> LookupResult[PeerId]:
         return next(parts)
 
     found = await crowds(FakeNode(max_region_peers=6), look_up).explore(EVERYWHERE, timeout=5.0)
@@ -141,7 +141,7 @@ async def test_the_peers_of_a_region_are_bounded_and_taken_from_its_parts_in_tur
 
 @in_virtual_time
 async def test_peers_outside_of_the_region_are_left_out() -> None:
-    async def look_up(key: bytes) -> LookupResult[PeerId]:
+    async def look_up(key: bytes, region: Region) -> LookupResult[PeerId]:
         return result(PEERS)
 
     region = Region(0, 1 << 255)
