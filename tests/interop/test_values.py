@@ -119,6 +119,16 @@ def test_they_find_us_as_a_provider(star: Star) -> None:
     assert addresses is None or any(star.ours.address.startswith(address) for address in addresses)
 
 
+@pytest.mark.row("DHT: a thousand keys in one sweep of ours, found by them")
+def test_they_find_what_a_sweep_of_ours_provided(star: Star) -> None:
+    if star.hub.language == "py":
+        pytest.skip("py-libp2p's server takes ten keys of one peer in ten seconds")
+    keys = [contents(f"{number} of a sweep over {star.hub.id}") for number in range(1000)]
+    assert star.ours.call("provide_many", keys=keys) == {"count": 1000}
+    for key in keys[::111]:
+        found_provider(star.theirs, key, star.ours)
+
+
 @pytest.mark.row("DHT: provided by them, found by us")
 def test_we_find_them_as_a_provider(star: Star) -> None:
     key = contents(f"theirs over {star.hub.id}")

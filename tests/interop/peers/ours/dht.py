@@ -62,6 +62,10 @@ async def provide(peer: Peer, key: str) -> None:
     await peer.dht.provide(content_key(key))
 
 
+async def provide_many(peer: Peer, keys: list[str]) -> Result:
+    return {"count": await peer.dht.provide_many(map(content_key, keys))}
+
+
 async def find_providers(peer: Peer, key: str) -> Result:
     async with peer.dht.find_providers(content_key(key)) as found:
         return {"providers": _infos([info async for info in found])}
@@ -119,7 +123,7 @@ async def kinds_of_garbage(peer: Peer) -> Result:
 DHT_COMMANDS: dict[str, Command] = {
     function.__name__: function
     for function in (
-        find_node, find_peer, bootstrap, put, get, provide, find_providers, put_at, get_at, ipns_record, public_key,
-        served, send_garbage, kinds_of_garbage,
+        find_node, find_peer, bootstrap, put, get, provide, provide_many, find_providers, put_at, get_at, ipns_record,
+        public_key, served, send_garbage, kinds_of_garbage,
     )
 }  # fmt: skip
