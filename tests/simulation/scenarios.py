@@ -200,7 +200,7 @@ async def quiet(crowd: Crowd) -> Figures:
     for node in everybody:
         table = node.service.routing_table
         whole += all(peer in table for peer in closest(everybody, node.host.id.to_bytes(), seen_by=node))
-    for _ in range(max(50, size // 5)):
+    for _ in range(max(20, size // 5)):
         await look_up(crowd, crowd.anybody(), everybody, lookups, hops)
     return {
         **lookups.figures("lookups"),
@@ -217,7 +217,7 @@ def churning(percent: float) -> Callable[[Crowd], Awaitable[Figures]]:
 
     async def play(crowd: Crowd) -> Figures:
         duration, gets = 300.0, Tally()
-        things = await put_many(crowd, 100)
+        things = await put_many(crowd, values_for(crowd.size))
         end = crowd.now() + duration
 
         async def replace() -> None:
@@ -237,7 +237,7 @@ def churning(percent: float) -> Callable[[Crowd], Awaitable[Figures]]:
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(replace)
-            tasks.start_soon(at_random_times, crowd, 100, duration, put_one)
+            tasks.start_soon(at_random_times, crowd, values_for(crowd.size), duration, put_one)
             tasks.start_soon(at_random_times, crowd, gets_for(crowd.size), duration, get_one)
         return {**gets.figures("gets"), "values": len(things)}
 
@@ -247,7 +247,7 @@ def churning(percent: float) -> Callable[[Crowd], Awaitable[Figures]]:
 async def lossy(crowd: Crowd) -> Figures:
     """Each request and each answer is lost for good with the probability of the scenario."""
     gets = Tally()
-    things = await put_many(crowd, 100)
+    things = await put_many(crowd, values_for(crowd.size))
 
     async def get_one() -> None:
         await get(crowd, crowd.anybody(), crowd.rng.choice(things), gets)
@@ -264,7 +264,7 @@ async def parted(crowd: Crowd) -> Figures:
     crowd.rng.shuffle(names)
     sides = names[::2], names[1::2]
     parted, whole, gets, during = Tally(), Tally(), Tally(), Tally()
-    old = await put_many(crowd, 50)
+    old = await put_many(crowd, values_for(crowd.size) // 2)
     things = list(old)
     crowd.partition(*sides)
     unasked = list(everybody)
@@ -286,8 +286,8 @@ async def parted(crowd: Crowd) -> Figures:
 
     start = crowd.now()
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(at_random_times, crowd, 50, 450, put_one)
-        tasks.start_soon(at_random_times, crowd, 50, 450, get_one)
+        tasks.start_soon(at_random_times, crowd, values_for(crowd.size) // 2, 450, put_one)
+        tasks.start_soon(at_random_times, crowd, values_for(crowd.size) // 2, 450, get_one)
         tasks.start_soon(at_random_times, crowd, len(unasked), 450, use_one)
     await anyio.sleep(max(0.0, start + 570 - crowd.now()))
     judges = [crowd.nodes[name] for name in (*sides[0][:50], *sides[1][:50])]
@@ -311,14 +311,14 @@ async def parted(crowd: Crowd) -> Figures:
 async def lied_to(crowd: Crowd) -> Figures:
     """A fifth of all nodes lies; values are put and got by the others, and lookups compared with the truth."""
     gets, lookups = Tally(), Tally()
-    things = await put_many(crowd, 100)
+    things = await put_many(crowd, values_for(crowd.size))
 
     async def get_one() -> None:
         await get(crowd, crowd.anybody(), crowd.rng.choice(things), gets)
 
     await at_random_times(crowd, gets_for(crowd.size) // 2, 100, get_one)
     everybody = crowd.honest()
-    for _ in range(50):
+    for _ in range(max(10, crowd.size // 20)):
         node = crowd.anybody()
         key = crowd.rng.randbytes(32)
         found = set((await node.service.look_up(key)).peers)
@@ -378,7 +378,12 @@ async def surround(crowd: Crowd, target: int) -> None:
 
 def gets_for(size: int) -> int:
     """How many gets tell enough: a thousand of a thousand nodes."""
-    return max(40, size)
+    return max(20, size)
+
+
+def values_for(size: int) -> int:
+    """How many values are put: a hundred among a thousand nodes."""
+    return max(10, size // 10)
 
 
 SCENARIOS = {

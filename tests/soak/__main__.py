@@ -1,10 +1,12 @@
-"""The long runs: ten thousand connections, ten thousand streams, a siege, kills, and fuzzing until the time is over.
+"""The long runs: connections and streams by the ten thousand, a siege, kills, simulations, fuzzing till time is over.
 
     python -m tests.soak [--minutes N] [--seed S] [--connections N] [--streams N] [--siege S] [--kills N] [--backend B]
+    python -m tests.soak --simulation [--nodes N] [--seed S] [--scenario NAME]... [--jobs N] [--write]
 
-Prints figures; exits with 1 if something leaked, if honest peers were not served or the event loop stalled under
-attack, if a killed process had lost what it acknowledged, or if a reader of foreign bytes let anything but a refusal
-out.
+The second plays only the scenarios of a thousand nodes, which the first plays too. Prints figures; exits with 1 if
+something leaked, if honest peers were not served or the event loop stalled under attack, if a killed process had lost
+what it acknowledged, if a scenario missed what it had to reach, or if a reader of foreign bytes let anything but a
+refusal out.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from pathlib import Path
 
 import anyio
 
-from tests.simulation import network
+from tests.simulation import network, runs
+from tests.simulation.scenarios import SCENARIOS
 from tests.soak import fuzz, kills, leaks, siege
 
 _IDLE_WORKERS = 2 * 64  # handler tasks two hosts keep for their next streams
@@ -33,6 +36,8 @@ def main() -> int:
     """Run everything; returns the exit code."""
     arguments = _parse()
     print(f"seed {arguments.seed}")
+    if arguments.simulation:
+        return 0 if _play(arguments) else 1
     backends = ("asyncio", "trio") if arguments.backend == "both" else (arguments.backend,)
     good = True
     for backend in backends:
@@ -53,6 +58,8 @@ def main() -> int:
             good = _kill_run(name, kill, arguments.kills, arguments.seed, backends[number % len(backends)]) and good
     if arguments.hosts:
         _simulate(arguments.hosts, arguments.seed)
+    if arguments.nodes:
+        good = _play(arguments) and good
     return 0 if _fuzz_run(arguments.seed, 60 * arguments.minutes) and good else 1
 
 
@@ -67,6 +74,11 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--siege", type=float, default=60.0, help="seconds under attack (default: 60)")
     parser.add_argument("--kills", type=int, default=1000, help="of a store, and of a DHT server (default: 1000)")
     parser.add_argument("--hosts", type=int, default=200, help="simulated, each with a DHT (default: 200)")
+    parser.add_argument("--simulation", action="store_true", help="only the scenarios of --nodes")
+    parser.add_argument("--nodes", type=int, default=1000, help="light ones, in each scenario (default: 1000)")
+    parser.add_argument("--scenario", action="append", choices=SCENARIOS, help="may be given again (default: all)")
+    parser.add_argument("--jobs", type=int, help="scenarios played at once (default: as many as processors)")
+    parser.add_argument("--write", action="store_true", help="outcomes of scenarios into docs/simulation.*")
     parser.add_argument("--backend", choices=("asyncio", "trio", "both"), default="both")
     return parser.parse_args()
 
@@ -80,6 +92,19 @@ def _simulate(hosts: int, seed: int) -> None:
         f"{time.monotonic() - start:.0f} s; log {record.digest[:16]}",
         flush=True,
     )
+
+
+def _play(arguments: argparse.Namespace) -> bool:
+    """Play scenarios of many light nodes; returns whether all reached what they had to."""
+    backend = "trio" if arguments.backend == "trio" else "asyncio"
+    names = arguments.scenario or list(SCENARIOS)
+    played = []
+    for each in runs.run_all(names, nodes=arguments.nodes, seed=arguments.seed, backend=backend, jobs=arguments.jobs):
+        print(each, flush=True)
+        played.append(each)
+    if arguments.write:
+        runs.write_down(played)
+    return not any(each.outcome.missed for each in played)
 
 
 def _kill_run(name: str, kill: Callable[..., kills.Outcome], count: int, seed: int, backend: str) -> bool:
