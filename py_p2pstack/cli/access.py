@@ -1,7 +1,7 @@
 """A node to ask: the one that runs in the data directory, or one of our own that lives for this call.
 
-A node of our own is taken when no node runs there, and when `--bootstrap` is given without `--data-dir`: who names
-peers by hand means those, and not the network that a node in the default directory happens to be in.
+A node of our own is taken when no node runs there, and when `--bootstrap` is a flag of the command and `--data-dir` is
+not: who names peers by hand means those, and not the network that a node in the usual directory happens to be in.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ class Where:
     """Which node to ask."""
 
     data_dir: Path
-    data_dir_given: bool = False
+    own: bool = False
+    """Whether a node of our own is wanted, even if another one runs."""
     network: str
     network_given: bool = False
     bootstrap: Sequence[str] = ()
@@ -44,7 +45,7 @@ class Where:
 async def open_node(where: Where, *, needs_peers: bool = True) -> AsyncIterator[Callee]:
     """A node to ask. Raises Failure: nobody to join the network by."""
     async with AsyncExitStack() as stack:
-        if where.data_dir_given or not where.bootstrap:
+        if not where.own:
             network = where.network if where.network_given else None
             running = await stack.enter_async_context(running_node(where.data_dir, network=network))
             if running is not None:

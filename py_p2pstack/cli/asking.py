@@ -100,10 +100,14 @@ async def _drawn(question: Question, node: Callee, give: Give) -> Answer:
     )  # fmt: skip
 
     async def refresh() -> None:
+        start: float | None = None
         while True:
+            if tree.node is not None and not tree.ended:
+                now = anyio.current_time()
+                start = now - tree.elapsed if start is None else start
+                tree.elapsed = max(tree.elapsed, now - start)  # the clock goes on between events
+            live.refresh()
             await anyio.sleep(FRAME)
-            if tree.node is not None:
-                live.refresh()
 
     with live:
         async with anyio.create_task_group() as tasks:
@@ -137,9 +141,10 @@ async def _progress(title: str, *, quiet: bool) -> AsyncIterator[Callable[[], No
 def where_of(ctx: click.Context) -> Where:
     """Which node the options mean."""
     params = ctx.params
+    by_hand = {name for name in params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
     return Where(
         data_dir=data_dir(params["data_dir"]),
-        data_dir_given=params["data_dir"] is not None,
+        own="bootstrap" in by_hand and "data_dir" not in by_hand,
         network=params["network"],
         network_given=ctx.get_parameter_source("network") is not ParameterSource.DEFAULT,
         bootstrap=bootstrap_of(params["network"], params["bootstrap"]),

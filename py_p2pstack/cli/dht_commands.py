@@ -23,7 +23,7 @@ _TO_LOOK_AT = options("bootstrap", "network", "timeout", "data-dir", "json", "ve
 def dht() -> None:
     """Values, peers and providers in the DHT.
 
-    A command uses the node that runs in the data directory. If none does, or if you name peers with --bootstrap and no
+    A command asks the node that runs in the data directory. If none does, or if you name peers with --bootstrap and no
     --data-dir, it starts a short-lived node of its own. A bare KEY means /v/KEY.
     """
 

@@ -100,7 +100,7 @@ def lookup(tree: LookupTree, title: str, glyphs: Glyphs = UNICODE) -> Renderable
         Text(tree.found_here, style="magenta"),
     )
     for row in rows:
-        grid.add_row(*_cells(row, nearest, glyphs, over=bool(tree.ended)))
+        grid.add_row(*_cells(row, nearest, glyphs, over=tree.ended not in ("", "cancelled")))
     head = Text.assemble((title, "bold"), ("  target ", "dim"), (f"{tree.target:064x}"[:16] + glyphs.dots, "cyan"))
     return Group(head, grid, _summary(tree))
 

@@ -233,6 +233,18 @@ def test_which_node_is_asked_is_told_if_wanted(p2pstack: Command, nodes: Nodes) 
     assert "a node of our own" in p2pstack("dht", "stats", "--bootstrap", second.address, "-v").err
 
 
+def test_a_node_that_runs_goes_before_bootstrap_peers_of_the_environment(
+    p2pstack: Command, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = nodes
+    monkeypatch.setenv("P2PSTACK_BOOTSTRAP", second.address)
+    monkeypatch.setenv("P2PSTACK_DATA_DIR", str(first.directory))
+    assert p2pstack("dht", "stats", "-v").err == f"asking the node that runs in {first.directory}\n"
+    assert "a node of our own" in p2pstack("dht", "stats", "-v", "--bootstrap", second.address).err
+    monkeypatch.setenv("P2PSTACK_DATA_DIR", str(first.directory / "nothing"))
+    assert "a node of our own" in p2pstack("dht", "stats", "-v").err
+
+
 def test_bytes_go_in_and_out_as_they_are(
     p2pstack: Command, nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
