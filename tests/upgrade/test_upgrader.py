@@ -188,6 +188,27 @@ async def test_set_up_takes_the_dialer_one_round_trip() -> None:
     assert waits == [28 + 34]  # the header, the only proposal, and the first noise message
 
 
+async def test_set_up_with_tls_takes_the_dialer_one_round_trip_too() -> None:
+    raw_alice, raw_bob = raw_pair()
+    waits = []
+
+    async def count() -> None:
+        waits.append(len(raw_alice.sent))
+
+    raw_alice.on_wait = count
+    alice, bob = (
+        upgrader(key, securities=[TlsTransport(key, wall_clock=lambda: 1e9), NoiseTransport(key)])
+        for key in (ALICE, BOB)
+    )
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(inbound, bob, raw_bob)
+        muxed = await alice.upgrade(raw_alice, Direction.OUTBOUND, transport="memory", peer=BOB_ID, optimistic=True)
+        assert isinstance(muxed, Muxed)
+        raw_alice.send_nowait(muxed.unsent)
+    assert len(waits) == 1
+    assert muxed.info.muxer == YAMUX
+
+
 async def test_the_dialers_preference_decides_which_security() -> None:
     alice = upgrader(ALICE, securities=[OtherNoise(ALICE), NoiseTransport(ALICE)])
     one, other = await upgrade_both(alice, upgrader(BOB))
