@@ -15,7 +15,7 @@ from py_p2pstack.addresses import PeerInfo
 from py_p2pstack.core.datastore import Datastore
 from py_p2pstack.errors import LookupFailure, OperationTimeout, ProvideFailed, StorageError
 from py_p2pstack.identity import PeerId
-from py_p2pstack.kademlia import NetworkSize
+from py_p2pstack.kademlia import NetworkSize, key_of
 from py_p2pstack.protocols.dht.announcement import Announcement, add_provider, ourselves
 from py_p2pstack.protocols.dht.codec import Message, MessageType
 from py_p2pstack.protocols.dht.content import content_key
@@ -281,6 +281,10 @@ class _Ground:
         if not self._node.addresses(self._node.local_peer):
             raise LookupFailure("we have no address where others could reach us")
         return (await self._lookups.nearest(key)).peers
+
+    async def with_region(self, key: bytes, nearest: Sequence[PeerId]) -> Sequence[PeerId]:
+        """The nearest to a key, and the peers of its wider region if they crowd it. Raises P2PError."""
+        return await self._lookups.with_region(key_of(key), nearest)
 
     async def tell(self, peer: PeerId, keys: Sequence[bytes]) -> None:
         """Tell a peer that we provide these keys, over one stream, and see that it took them. Raises P2PError."""

@@ -43,6 +43,10 @@ class Ground(Protocol):
         """The k nearest to a key, fewer only if there are no more. Raises P2PError."""
         ...
 
+    async def with_region(self, key: bytes, nearest: Sequence[PeerId]) -> Sequence[PeerId]:
+        """The nearest to a key, and the peers of its wider region if they crowd it. Raises P2PError."""
+        ...
+
     async def tell(self, peer: PeerId, keys: Sequence[bytes]) -> None:
         """Tell a peer that we provide these keys. Raises P2PError."""
         ...
@@ -166,7 +170,7 @@ class Sweeper:
                 if nearest is None:  # that is enough for one region: the rest is another
                     stop, whole = place, True
                     break
-                assigned[rows[place][0]] = nearest
+                assigned[rows[place][0]] = await self._ground.with_region(rows[place][0], nearest)
                 if count % 256 == 255:
                     await checkpoint()
             await self._give_out(step, assigned)

@@ -40,6 +40,7 @@ class Network:
         self.told: dict[PeerId, list[bytes]] = {each: [] for each in self.peers.values()}
         self.calls: Counter[PeerId] = Counter()
         self.dead: set[PeerId] = set()
+        self.beyond: dict[bytes, list[PeerId]] = {}  # the regions of crowded keys
         self.offline = False
         self.flying = self.most_flying = self.most_keys = 0
 
@@ -52,6 +53,9 @@ class Network:
         if self.offline:
             raise LookupFailure("nobody there")
         return self.truly_nearest(key)
+
+    async def with_region(self, key: bytes, nearest: Sequence[PeerId]) -> Sequence[PeerId]:
+        return [*nearest, *self.beyond.get(key, ())]
 
     async def tell(self, whom: PeerId, keys: Sequence[bytes]) -> None:
         self.flying += 1
@@ -131,6 +135,18 @@ async def test_every_key_of_a_smaller_network_reaches_its_true_nearest() -> None
         await world.sweeper.sweep()
         world.assert_all_right(keys)
         assert world.sweeper.lookups <= 6 * max(size / k, 1)
+
+
+@in_virtual_time
+async def test_a_crowded_key_is_told_to_the_peers_of_its_wider_region_too() -> None:
+    world = World(100)
+    keys = await world.provide(range(50))
+    beyond = [each for each in world.network.peers.values() if each not in world.network.truly_nearest(keys[7])][:5]
+    world.network.beyond[keys[7]] = beyond
+    await world.sweeper.sweep()
+    holders = world.network.holders()
+    assert set(holders[keys[7]]) == {*world.network.truly_nearest(keys[7]), *beyond}
+    assert set(holders[keys[8]]) == set(world.network.truly_nearest(keys[8]))
 
 
 @in_virtual_time
