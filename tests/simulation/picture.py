@@ -22,7 +22,8 @@ def draw(outcomes: Mapping[str, Mapping[str, Any]]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
         f'font-family="sans-serif" font-size="13" fill="{INK}">',
         f'<rect width="{WIDTH}" height="{height}" fill="white"/>',
-        _text(RATE[0], 24, "What succeeded, of all gets (quiet: lookups); the mark is what had to be reached"),
+        _text(RATE[0], 24, "What succeeded, of all gets (quiet: lookups); the mark: what had to be reached"),
+        _text(RATE[0] - 12, TOP - 18, "scenario, nodes", anchor="end", size=11),
         _text(TIME[0], 24, "Seconds it took: median, and p95"),
     ]
     bottom = TOP + ROW * len(outcomes)
@@ -43,7 +44,7 @@ def _row(y: float, name: str, outcome: Mapping[str, Any]) -> list[str]:
     colour = BAD if outcome["missed"] else GOOD
     middle = y + 9
     return [
-        _text(RATE[0] - 12, y + 14, name, anchor="end"),
+        _text(RATE[0] - 12, y + 14, f"{name}, {outcome['nodes']}", anchor="end"),
         f'<rect x="{RATE[0]}" y="{y}" width="{_rate(percent) - RATE[0]:.1f}" height="18" fill="{colour}"/>',
         f'<path d="M{_rate(bar):.1f} {y - 4}v26" stroke="{INK}" stroke-width="2"/>',
         _text(RATE[1] + 8, y + 14, f"{percent:.4g} % of {figures[f'{what}_tries']}"),

@@ -38,9 +38,10 @@ def test_the_picture_shows_every_scenario() -> None:
             },
             "bars": scenario.bars,
             "missed": [],
+            "nodes": 1000,
         }
         for name, scenario in SCENARIOS.items()
         for what in (("gets" if "gets_percent" in scenario.bars else "lookups"),)
     }
     texts = [element.text for element in ElementTree.fromstring(picture.draw(outcomes)).iter() if element.text]
-    assert set(SCENARIOS) <= set(texts)
+    assert {f"{name}, 1000" for name in SCENARIOS} <= set(texts)
