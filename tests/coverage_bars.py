@@ -15,6 +15,8 @@ DECIDING = (
     "py_p2pstack/identity/*.py",
     "py_p2pstack/kademlia/*.py",
     "py_p2pstack/muxers/*/*.py",
+    "py_p2pstack/muxers/streams.py",
+    "py_p2pstack/muxers/stream_state.py",
     "py_p2pstack/security/*/*.py",
     "py_p2pstack/upgrade/multistream.py",
     "py_p2pstack/wire/*.py",

@@ -9,7 +9,7 @@ from py_p2pstack.core.types import Buffer
 from py_p2pstack.errors import ResourceLimitExceeded
 
 if TYPE_CHECKING:
-    from py_p2pstack.muxers.yamux.stream_state import StreamState
+    from py_p2pstack.muxers.stream_state import StreamState
 
 
 class StreamOpened(NamedTuple):

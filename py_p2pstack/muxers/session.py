@@ -26,9 +26,9 @@ from py_p2pstack.muxers.mplex.config import MplexConfig
 from py_p2pstack.muxers.mplex.machine import MplexMachine
 from py_p2pstack.muxers.outbox import Outbox
 from py_p2pstack.muxers.stream import SessionStream
+from py_p2pstack.muxers.stream_state import StreamState
 from py_p2pstack.muxers.yamux.config import YamuxConfig
 from py_p2pstack.muxers.yamux.machine import YamuxMachine
-from py_p2pstack.muxers.yamux.stream_state import StreamState
 
 _READ = 256 * 1024  # bytes read at once: what several records need, and little enough for the cache
 

@@ -11,7 +11,7 @@ import anyio
 from py_p2pstack.core.types import Buffer
 from py_p2pstack.errors import StreamClosed
 from py_p2pstack.muxers.outbox import CONNECTION_HIGH
-from py_p2pstack.muxers.yamux.stream_state import StreamState
+from py_p2pstack.muxers.stream_state import StreamState
 
 if TYPE_CHECKING:
     from py_p2pstack.muxers.session import Session

@@ -6,9 +6,7 @@ comes is handed on in pieces as it comes; no message is ever gathered whole.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
-from copy import copy
+from collections.abc import Callable, Collection
 
 from py_p2pstack.core.error_codes import ConnectionCode, StreamCode
 from py_p2pstack.core.types import Buffer
@@ -16,20 +14,20 @@ from py_p2pstack.errors import (
     LocalProtocolError,
     RemoteProtocolError,
     ResourceLimitExceeded,
-    StreamClosed,
     StreamReset,
 )
 from py_p2pstack.muxers.machine import Event, StreamEnded, StreamOpened, StreamReadable
 from py_p2pstack.muxers.mplex.codec import MAX_HEADER, Flag, decode_header, encode_header
 from py_p2pstack.muxers.mplex.config import MplexConfig
-from py_p2pstack.muxers.yamux.stream_state import StreamState
+from py_p2pstack.muxers.stream_state import StreamState
+from py_p2pstack.muxers.streams import Streams
 
 _UNANNOUNCED = 1  # in a stream's flags: the peer has not been told of it
 _MESSAGES = 256  # taken in at a time
 _MIN_PIECE = 1024  # rather a new record than a message with less room than this
 
 
-class MplexMachine:
+class MplexMachine(Streams):
     """One side of an mplex connection; implements `muxers.machine.MuxerMachine`."""
 
     rtt: float | None = None  # nothing to measure it with
@@ -37,29 +35,12 @@ class MplexMachine:
 
     def __init__(self, config: MplexConfig, *, new_stream: Callable[..., StreamState] = StreamState) -> None:
         """`new_stream` makes the stream objects (called as StreamState is)."""
+        super().__init__(config, new_stream)
         self.config = config
         self.streams: dict[tuple[int, bool], StreamState] = {}
         """By number and whether the peer opened it: both sides count for themselves."""
         self.full: dict[StreamState, None] = {}
-        self.on_room: Callable[[], None] = _nothing
-        self.drained: list[StreamState] = []
-        self.ended: list[StreamState] = []
-        self.queued = 0
-        self.buffered = 0
-        """Bytes received and not consumed over all streams."""
-        self._new_stream = new_stream
         self._next_id = 0
-        self._inbound = 0
-        self._going_away = False
-        self._control = bytearray()
-        self._ready: deque[StreamState] = deque()
-        self._closing: dict[StreamState, float] = {}
-        self._resets_left = float(config.max_resets)
-        self._resets_at = 0.0
-        # where the parser stands
-        self._head = b""
-        self._body_left = 0
-        self._body_stream: StreamState | None = None
 
     # --- opening and using streams ----------------------------------------------------------------
 
@@ -67,11 +48,6 @@ class MplexMachine:
     def stall_timeout(self) -> float:
         """Seconds a stream may be full before it is reset."""
         return self.config.stall_timeout
-
-    @property
-    def open_timeout(self) -> float:
-        """Seconds an opener may wait for another stream to end."""
-        return self.config.open_timeout
 
     @property
     def open_slots(self) -> int:
@@ -104,44 +80,15 @@ class MplexMachine:
         stream.capacity = self.config.max_unread
         stream.unacknowledged = False
 
-    def send_data(self, stream: StreamState, data: Buffer) -> None:
-        """Queue `data`. Raises the stream's fault, or StreamClosed behind `send_eof`."""
-        if stream.fault is not None:
-            raise copy(stream.fault) from stream.fault.__cause__
-        if stream.fin_queued:
-            raise StreamClosed("the stream was closed for writing")
-        stream.queue(data)
-        self.queued += len(data)
-        self._enter_round(stream)
-
-    def send_eof(self, stream: StreamState) -> None:
-        """Queue the end of our side behind what is queued; idempotent."""
-        if stream.fault is None and not stream.fin_queued:
-            stream.fin_queued = True
-            self._enter_round(stream)
-
     def reset(self, stream: StreamState, code: int, events: list[Event]) -> None:
         """End both directions now and tell the peer, who hears no code; if they have ended, drop what was not read."""
-        if self.streams.get((stream.id, stream.inbound)) is not stream:
+        if not self._is_live(stream):
             self._drop(stream)
         elif stream.fault is None:
             if not stream.flags:  # a stream the peer never heard of needs no word
                 flag = Flag.RESET_RECEIVER if stream.inbound else Flag.RESET_INITIATOR
                 self._control += encode_header(stream.id, flag, 0)
             self._fail(stream, StreamReset("the stream was reset by us", code=code, remote=False), events)
-
-    def refuse(self, stream: StreamState, code: int, now: float, events: list[Event]) -> None:
-        """Reset a stream the peer has just opened; that counts as one it opened in vain."""
-        self._count_reset(now)
-        self.reset(stream, code, events)
-
-    def discard(self, stream: StreamState, now: float) -> None:
-        """Nobody reads any more: drop what came and what comes; give the peer a time to end its side."""
-        if not stream.discarding:
-            stream.discarding = True
-            self._drop(stream)
-            if self.streams.get((stream.id, stream.inbound)) is stream:
-                self._closing[stream] = now + self.config.close_timeout
 
     def read(self, stream: StreamState, max_bytes: int) -> bytes:
         """Give out bytes that came."""
@@ -164,22 +111,7 @@ class MplexMachine:
 
     def handle_timeout(self, now: float, events: list[Event]) -> None:
         """Reset streams whose close the peer never answered. Call it about once a second."""
-        while self._closing:  # in the order of their deadlines
-            stream, deadline = next(iter(self._closing.items()))
-            if deadline > now:
-                break
-            del self._closing[stream]
-            self.reset(stream, StreamCode.NO_ERROR, events)
-
-    def fail_all(self, fault: Exception, events: list[Event], *, flush: bool = False) -> None:
-        """The connection ended: so does every stream. `flush`: what they queued may still be sent."""
-        for stream in list(self.streams.values()):
-            stream.flushing = flush and stream.ready
-            self._fail(stream, fault, events)
-        if not flush:
-            self._ready.clear()
-            self._control.clear()
-            self.queued = 0
+        self._reset_overdue(now, events)
 
     # --- sending ----------------------------------------------------------------------------------
 
@@ -191,17 +123,14 @@ class MplexMachine:
     def next_record(self, room: int) -> list[Buffer]:
         """Take whole messages of at most `room` bytes together (room ≥ 2048): resets first, then streams in turns."""
         out: list[Buffer] = []
-        control, ready = self._control, self._ready
-        if control:
-            size = min(len(control), room)
-            out.append(bytes(control[:size]))
-            del control[:size]
-            room -= size
+        ready = self._ready
+        if self._control:
+            room -= self._take_control(room, out)
         while ready and room > _MIN_PIECE:
             stream = ready.popleft()
-            stream.ready = False
-            if stream.fault is not None and not stream.flushing:
+            if stream.fault is not None and self._is_stale(stream):
                 continue
+            stream.ready = False
             if stream.flags:
                 stream.flags = 0
                 room -= _append(out, encode_header(stream.id, Flag.NEW_STREAM, 0))
@@ -210,10 +139,7 @@ class MplexMachine:
                 flag = Flag.MESSAGE_RECEIVER if stream.inbound else Flag.MESSAGE_INITIATOR
                 room -= _append(out, encode_header(stream.id, flag, size)) + size
                 stream.take(size, out)
-                self.queued -= size
-                if stream.queued <= stream.drain_at:
-                    stream.drain_at = -1
-                    self.drained.append(stream)
+                self._taken(stream, size)
             if stream.queued:
                 self._enter_round(stream)
             elif stream.fin_queued and not stream.fin_sent:
@@ -224,11 +150,6 @@ class MplexMachine:
                     self._forget(stream)
                     self.ended.append(stream)
         return out
-
-    def _enter_round(self, stream: StreamState) -> None:
-        if not stream.ready:
-            stream.ready = True
-            self._ready.append(stream)
 
     # --- receiving --------------------------------------------------------------------------------
 
@@ -317,18 +238,9 @@ class MplexMachine:
                 self._forget(stream)
                 events.append(StreamEnded(stream))
 
-    def _count_reset(self, now: float) -> None:
-        """Bound the rate of streams opened in vain: each costs us more than the peer."""
-        config = self.config
-        earned = (now - self._resets_at) * config.resets_per_second
-        self._resets_left = min(config.max_resets, self._resets_left + earned) - 1
-        self._resets_at = now
-        if self._resets_left < 0:
-            raise RemoteProtocolError("too many streams reset in a short time", code=ConnectionCode.RATE_LIMITED)
-
     # --- ends -------------------------------------------------------------------------------------
 
-    def _drop(self, stream: StreamState) -> None:
+    def _drop(self, stream: StreamState, now: float | None = None) -> None:
         self.buffered -= stream.drop()
         if stream in self.full:
             self._no_longer_full(stream)
@@ -338,25 +250,13 @@ class MplexMachine:
         if not self.full:
             self.on_room()
 
-    def _fail(self, stream: StreamState, fault: Exception, events: list[Event]) -> None:
-        """End both directions at once. A reset drops what was not read; the end of a connection leaves it."""
-        stream.fault = fault
-        if isinstance(fault, StreamReset):
-            stream.remote_fin = False
-            self._drop(stream)
-        if not stream.flushing:
-            self.queued -= stream.queued
-            stream.to_send.clear()
-            stream.queued = 0
-            if len(self._ready) > 64 + 2 * len(self.streams):  # mostly such as this, not met in their turn yet
-                live = [other for other in self._ready if other.fault is None or other.flushing]
-                self._ready.clear()
-                self._ready.extend(live)
-        self._forget(stream)
-        events.append(StreamEnded(stream))
+    def _all(self) -> Collection[StreamState]:
+        return self.streams.values()
+
+    def _is_live(self, stream: StreamState) -> bool:
+        return self.streams.get((stream.id, stream.inbound)) is stream
 
     def _forget(self, stream: StreamState) -> None:
-        """Both directions have ended."""
         if self.streams.pop((stream.id, stream.inbound), None) is stream:
             self._closing.pop(stream, None)
             if stream.inbound:
@@ -369,7 +269,3 @@ _OF_INITIATORS = frozenset((Flag.MESSAGE_INITIATOR, Flag.CLOSE_INITIATOR, Flag.R
 def _append(out: list[Buffer], piece: bytes) -> int:
     out.append(piece)
     return len(piece)
-
-
-def _nothing() -> None:
-    pass

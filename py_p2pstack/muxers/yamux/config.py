@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-INITIAL_WINDOW = 256 * 1024  # fixed by the specification
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class YamuxConfig:

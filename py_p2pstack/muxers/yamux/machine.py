@@ -7,8 +7,7 @@ sends is checked against windows and limits before any state is made for it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from copy import copy
+from collections.abc import Callable, Collection
 
 from py_p2pstack.core.error_codes import ConnectionCode, StreamCode
 from py_p2pstack.core.types import Buffer
@@ -16,14 +15,14 @@ from py_p2pstack.errors import (
     LocalProtocolError,
     RemoteProtocolError,
     ResourceLimitExceeded,
-    StreamClosed,
     StreamReset,
 )
 from py_p2pstack.muxers.machine import Event, Ponged, StreamEnded, StreamOpened, StreamReadable, WentAway
+from py_p2pstack.muxers.stream_state import INITIAL_WINDOW, StreamState
+from py_p2pstack.muxers.streams import Streams
 from py_p2pstack.muxers.yamux.codec import HEADER_SIZE, VERSION, Flag, FrameType, GoAway, pack, unpack_from
-from py_p2pstack.muxers.yamux.config import INITIAL_WINDOW, YamuxConfig
+from py_p2pstack.muxers.yamux.config import YamuxConfig
 from py_p2pstack.muxers.yamux.round_trips import RoundTrips
-from py_p2pstack.muxers.yamux.stream_state import StreamState
 
 _SYN, _ACK, _FIN, _RST = int(Flag.SYN), int(Flag.ACK), int(Flag.FIN), int(Flag.RST)
 _DATA, _WINDOW, _PING, _GO_AWAY = (int(kind) for kind in FrameType)
@@ -32,7 +31,7 @@ _FRAMES = 256  # taken in at a time
 _MIN_PIECE = 1024  # rather a new record than a data frame with less room than this
 
 
-class YamuxMachine:
+class YamuxMachine(Streams):
     """One side of a yamux connection; implements `muxers.machine.MuxerMachine`."""
 
     full = ()  # windows see to it
@@ -46,39 +45,18 @@ class YamuxMachine:
         new_stream: Callable[..., StreamState] = StreamState,
     ) -> None:
         """`new_stream` makes the stream objects (called as StreamState is)."""
+        super().__init__(config, new_stream)
         self.config = config
         self.streams: dict[int, StreamState] = {}
-        self.drained: list[StreamState] = []
-        """Streams whose waiting sender may go on; whoever pulls records wakes them and clears the list."""
-        self.ended: list[StreamState] = []
-        """Streams that ended with the last frame pulled; likewise."""
         self.round_trips = RoundTrips()
         self.went_away: int | None = None
         """The peer's go-away code."""
-        self.queued = 0
-        """Bytes to send over all streams."""
-        self.buffered = 0
-        """Bytes received and not consumed over all streams."""
-        self.on_room: Callable[[], None] = _nothing
-        self._new_stream = new_stream
         self._next_id = 1 if client else 2
-        self._inbound = 0
         self._unacknowledged = 0
-        self._going_away = False
-        self._control = bytearray()
         self._last_word: bytes | None = None
-        self._ready: deque[StreamState] = deque()
         self._pongs: deque[int] = deque()
-        self._stale = 0
         self._growth = 0
-        self._closing: dict[StreamState, float] = {}
-        self._resets_left = float(config.max_resets)
-        self._resets_at = 0.0
         self._heard_at = float("-inf")
-        # where the parser stands
-        self._head = b""
-        self._body_left = 0
-        self._body_stream: StreamState | None = None
         self._body_fin = False
 
     # --- opening and using streams ----------------------------------------------------------------
@@ -87,11 +65,6 @@ class YamuxMachine:
     def rtt(self) -> float | None:
         """The last round trip, in seconds."""
         return self.round_trips.last
-
-    @property
-    def open_timeout(self) -> float:
-        """Seconds an opener may wait for room in the peer's accept backlog."""
-        return self.config.open_timeout
 
     def no_slot(self) -> ResourceLimitExceeded:
         """What is raised when the peer's accept backlog is full."""
@@ -121,45 +94,14 @@ class YamuxMachine:
         self._enter_round(stream)
         return stream
 
-    def send_data(self, stream: StreamState, data: Buffer) -> None:
-        """Queue `data`. Raises the stream's fault, or StreamClosed behind `send_eof`."""
-        if stream.fault is not None:
-            raise copy(stream.fault) from stream.fault.__cause__
-        if stream.fin_queued:
-            raise StreamClosed("the stream was closed for writing")
-        stream.queue(data)
-        self.queued += len(data)
-        if not stream.ready and stream.send_window:
-            stream.ready = True
-            self._ready.append(stream)
-
-    def send_eof(self, stream: StreamState) -> None:
-        """Queue the end of our side behind what is queued; idempotent."""
-        if stream.fault is None and not stream.fin_queued:
-            stream.fin_queued = True
-            self._enter_round(stream)
-
     def reset(self, stream: StreamState, code: int, events: list[Event]) -> None:
         """End both directions now and tell the peer; if they have ended, only drop what was not read."""
-        if self.streams.get(stream.id) is not stream:
+        if not self._is_live(stream):
             self._drop(stream)
         elif stream.fault is None:
             if not stream.flags & _SYN:  # a stream the peer never heard of needs no word
                 self._control += pack(VERSION, _WINDOW, stream.flags | _RST, stream.id, code)
             self._fail(stream, StreamReset("the stream was reset by us", code=code, remote=False), events)
-
-    def refuse(self, stream: StreamState, code: int, now: float, events: list[Event]) -> None:
-        """Reset a stream the peer has just opened; that counts as one it opened in vain."""
-        self._count_reset(now)
-        self.reset(stream, code, events)
-
-    def discard(self, stream: StreamState, now: float) -> None:
-        """Nobody reads any more: drop what came and what comes; give the peer a time to end its side."""
-        if not stream.discarding:
-            stream.discarding = True
-            self._consumed(stream, self._drop(stream), now)
-            if self.streams.get(stream.id) is stream:
-                self._closing[stream] = now + self.config.close_timeout
 
     def read(self, stream: StreamState, max_bytes: int) -> bytes:
         """Give out bytes that came. Call `update_window` when `stream.consumed` has reached half of its capacity."""
@@ -196,23 +138,7 @@ class YamuxMachine:
             raise RemoteProtocolError("the peer answers no ping", code=GoAway.NORMAL)
         if now - self.round_trips.begun_at >= config.keepalive_interval:
             self.ping(now)
-        while self._closing:  # in the order of their deadlines
-            stream, deadline = next(iter(self._closing.items()))
-            if deadline > now:
-                break
-            del self._closing[stream]
-            self.reset(stream, StreamCode.NO_ERROR, events)
-
-    def fail_all(self, fault: Exception, events: list[Event], *, flush: bool = False) -> None:
-        """The connection ended: so does every stream. `flush`: what they queued may still be sent."""
-        for stream in list(self.streams.values()):
-            stream.flushing = flush and stream.ready
-            self._fail(stream, fault, events)
-        if not flush:
-            self._ready.clear()
-            self._stale = 0
-            self._control.clear()
-            self.queued = 0
+        self._reset_overdue(now, events)
 
     # --- sending ----------------------------------------------------------------------------------
 
@@ -224,19 +150,15 @@ class YamuxMachine:
     def next_record(self, room: int) -> list[Buffer]:
         """Take whole frames of at most `room` bytes together (room ≥ 2048): control first, then streams in turns."""
         out: list[Buffer] = []
-        control, pongs, ready = self._control, self._pongs, self._ready
-        if control:
-            size = min(len(control), room - room % HEADER_SIZE)
-            out.append(bytes(control[:size]))
-            del control[:size]
-            room -= size
+        pongs, ready = self._pongs, self._ready
+        if self._control:
+            room -= self._take_control(room - room % HEADER_SIZE, out)
         while pongs and room >= HEADER_SIZE:
             out.append(pack(VERSION, _PING, _ACK, 0, pongs.popleft()))
             room -= HEADER_SIZE
         while ready and room > _MIN_PIECE:
             stream = ready.popleft()
-            if stream.fault is not None and not stream.flushing:
-                self._stale -= 1
+            if stream.fault is not None and self._is_stale(stream):
                 continue
             room -= HEADER_SIZE
             size = min(stream.queued, stream.send_window, room, self.config.max_frame)
@@ -249,11 +171,8 @@ class YamuxMachine:
             if size:
                 stream.take(size, out)
                 stream.send_window -= size
-                self.queued -= size
                 room -= size
-                if stream.queued <= stream.drain_at:
-                    stream.drain_at = -1
-                    self.drained.append(stream)
+                self._taken(stream, size)
             if stream.fin_queued and not stream.queued and not stream.fin_sent and room >= HEADER_SIZE:
                 # A frame of its own: js-libp2p drops the bytes of a data frame that carries a FIN.
                 out.append(pack(VERSION, _WINDOW, _FIN, stream.id, 0))
@@ -268,16 +187,10 @@ class YamuxMachine:
                 if stream.fin_sent and stream.remote_fin and stream.fault is None:
                     self._forget(stream)
                     self.ended.append(stream)
-        if self._last_word is not None and not ready and not control and room >= HEADER_SIZE:
+        if self._last_word is not None and not ready and not self._control and room >= HEADER_SIZE:
             out.append(self._last_word)
             self._last_word = None
         return out
-
-    def _enter_round(self, stream: StreamState) -> None:
-        """Let the stream have its turn: it has something to say that needs no window."""
-        if not stream.ready:
-            stream.ready = True
-            self._ready.append(stream)
 
     # --- receiving --------------------------------------------------------------------------------
 
@@ -413,15 +326,6 @@ class YamuxMachine:
         self._count_reset(now)
         self._fail(stream, StreamReset("the stream was reset by the peer", code=code), events)
 
-    def _count_reset(self, now: float) -> None:
-        """Bound the rate of streams opened in vain: each costs us more than the peer."""
-        config = self.config
-        earned = (now - self._resets_at) * config.resets_per_second
-        self._resets_left = min(config.max_resets, self._resets_left + earned) - 1
-        self._resets_at = now
-        if self._resets_left < 0:
-            raise RemoteProtocolError("too many streams reset in a short time", code=ConnectionCode.RATE_LIMITED)
-
     def _take_ping(self, flags: int, opaque: int, now: float, events: list[Event]) -> None:
         if flags & _SYN:
             if len(self._pongs) >= self.config.max_pending_pongs:
@@ -472,35 +376,21 @@ class YamuxMachine:
         self._growth += grow
         return grow
 
-    def _drop(self, stream: StreamState) -> int:
+    def _drop(self, stream: StreamState, now: float | None = None) -> None:
         size = stream.drop()
         self.buffered -= size
-        return size
+        if now is not None:
+            self._consumed(stream, size, now)
 
     # --- ends -------------------------------------------------------------------------------------
 
-    def _fail(self, stream: StreamState, fault: Exception, events: list[Event]) -> None:
-        """End both directions at once. A reset drops what was not read; the end of a connection leaves it."""
-        stream.fault = fault
-        if isinstance(fault, StreamReset):
-            stream.remote_fin = False
-            self._drop(stream)
-        if not stream.flushing:
-            self.queued -= stream.queued
-            stream.to_send.clear()
-            stream.queued = 0
-            if stream.ready:
-                self._stale += 1
-                if self._stale > 64 and self._stale * 2 > len(self._ready):
-                    live = [other for other in self._ready if other.fault is None or other.flushing]
-                    self._ready.clear()
-                    self._ready.extend(live)
-                    self._stale = 0
-        self._forget(stream)
-        events.append(StreamEnded(stream))
+    def _all(self) -> Collection[StreamState]:
+        return self.streams.values()
+
+    def _is_live(self, stream: StreamState) -> bool:
+        return self.streams.get(stream.id) is stream
 
     def _forget(self, stream: StreamState) -> None:
-        """Both directions have ended."""
         if self.streams.pop(stream.id, None) is stream:
             self._closing.pop(stream, None)
             if stream.inbound:
@@ -509,10 +399,6 @@ class YamuxMachine:
                 stream.unacknowledged = False
                 self._unacknowledged -= 1
             self._growth -= stream.capacity - INITIAL_WINDOW
-
-
-def _nothing() -> None:
-    pass
 
 
 def _violation(message: str) -> RemoteProtocolError:

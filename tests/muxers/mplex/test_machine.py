@@ -19,7 +19,7 @@ from py_p2pstack.muxers.machine import Event, StreamEnded, StreamOpened, StreamR
 from py_p2pstack.muxers.mplex import MplexConfig, MplexMachine
 from py_p2pstack.muxers.mplex.codec import Flag, decode_header, encode_header
 from py_p2pstack.muxers.mplex.config import MAX_MESSAGE
-from py_p2pstack.muxers.yamux.stream_state import StreamState
+from py_p2pstack.muxers.stream_state import StreamState
 from py_p2pstack.wire import varint
 
 ROOM = 65519

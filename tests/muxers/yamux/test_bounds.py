@@ -8,8 +8,8 @@ import pytest
 
 from py_p2pstack.core.error_codes import ConnectionCode
 from py_p2pstack.errors import RemoteProtocolError
+from py_p2pstack.muxers.stream_state import StreamState
 from py_p2pstack.muxers.yamux import YamuxConfig
-from py_p2pstack.muxers.yamux.stream_state import StreamState
 from tests.muxers.yamux.wire import DATA, PING, RST, SYN, WINDOW, WINDOW_SIZE, feed, frame, sent, server
 
 

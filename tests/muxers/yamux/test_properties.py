@@ -8,9 +8,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from py_p2pstack.errors import RemoteProtocolError
 from py_p2pstack.muxers.machine import Event, StreamOpened
+from py_p2pstack.muxers.stream_state import StreamState
 from py_p2pstack.muxers.yamux import YamuxConfig, YamuxMachine
 from py_p2pstack.muxers.yamux.codec import pack
-from py_p2pstack.muxers.yamux.stream_state import StreamState
 from tests.muxers.yamux.wire import WINDOW_SIZE
 
 SIZES = st.sampled_from([0, 1, 5, 511, 4095, 4096, 9_000, 65_519, 65_536, 200_000])

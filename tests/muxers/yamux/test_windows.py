@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from py_p2pstack.errors import RemoteProtocolError, StreamReset
+from py_p2pstack.muxers.stream_state import StreamState
 from py_p2pstack.muxers.yamux import YamuxConfig, YamuxMachine
-from py_p2pstack.muxers.yamux.stream_state import StreamState
 from tests.muxers.yamux.wire import (
     ACK,
     DATA,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from py_p2pstack.core.types import Buffer
-from py_p2pstack.muxers.yamux.config import INITIAL_WINDOW
 
+INITIAL_WINDOW = 256 * 1024  # of yamux, fixed by its specification; what has no windows does not look at it
 _SMALL = 4096  # bytes below which pieces are gathered in one buffer instead of queued alone
 _GATHERED = 64 * 1024  # bytes at which a gathering buffer is full
 
