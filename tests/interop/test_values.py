@@ -65,7 +65,7 @@ def encoded(value: bytes) -> str:
 
 
 def fresh_key(star: Star, name: str) -> str:
-    return f"/v/{name} over {star.hub.id[-8:]}"  # py-libp2p answers no lookup of a long key
+    return f"/v/{name} over {star.hub.id[-8:]}"  # py-libp2p looks up keys of 50 bytes at most
 
 
 @pytest.mark.row("DHT: value put by us, got by them")
