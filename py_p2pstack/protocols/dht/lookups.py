@@ -128,17 +128,13 @@ class Lookups:
         _, result = await self.run(self.begin(key, None), request, outside=region)
         return result
 
-    def is_crowded(self, target: int, peers: Sequence[PeerId]) -> bool:
-        """Whether the peers nearest to `target` are suspiciously near."""
-        return self._crowds.region(target, peers, self.network_size()) is not None
+    def crowded_region(self, target: int, peers: Sequence[PeerId]) -> Region | None:
+        """The region to tell or ask if the peers nearest to `target` are suspiciously near; None if they are not."""
+        return self._crowds.region(target, peers, self.network_size())
 
-    async def with_region(self, target: int, peers: Sequence[PeerId]) -> list[PeerId]:
-        """The k nearest to `target`, and those of its wider region if it is crowded, nearest first."""
-        region = self._crowds.region(target, peers, self.network_size())
-        if region is None:
-            return list(peers)
-        found = await self._crowds.explore(region, timeout=self._node.config.lookup_timeout / 4)
-        return sorted({*peers, *found}, key=lambda peer: self._node.key_of(peer) ^ target)
+    async def explore(self, region: Region) -> list[PeerId]:
+        """Find the peers of a crowded region, from outside of it."""
+        return await self._crowds.explore(region, timeout=self._node.config.lookup_timeout / 4)
 
     def network_size(self) -> NetworkSize | None:
         """How many peers there are, told from the lookups of the last hours; None before there were a few."""

@@ -15,7 +15,7 @@ from py_p2pstack.addresses import PeerInfo
 from py_p2pstack.core.datastore import Datastore
 from py_p2pstack.errors import LookupFailure, OperationTimeout, ProvideFailed, StorageError
 from py_p2pstack.identity import PeerId
-from py_p2pstack.kademlia import NetworkSize, key_of
+from py_p2pstack.kademlia import NetworkSize, Region
 from py_p2pstack.protocols.dht.announcement import Announcement, add_provider, ourselves
 from py_p2pstack.protocols.dht.codec import Message, MessageType
 from py_p2pstack.protocols.dht.content import content_key
@@ -181,7 +181,7 @@ class Providers:
         def enough() -> bool:
             nearest = queries[0].lookup.nearest()
             announcement.tell(plan.choose(nearest))
-            if self._lookups.is_crowded(operation.target, nearest):
+            if self._lookups.crowded_region(operation.target, nearest) is not None:
                 return False  # to the end, then, and beyond the crowd
             return plan.is_enough(nearest, len(announcement.told) + len(announcement.pending))
 
@@ -282,9 +282,13 @@ class _Ground:
             raise LookupFailure("we have no address where others could reach us")
         return (await self._lookups.nearest(key)).peers
 
-    async def with_region(self, key: bytes, nearest: Sequence[PeerId]) -> Sequence[PeerId]:
-        """The nearest to a key, and the peers of its wider region if they crowd it. Raises P2PError."""
-        return await self._lookups.with_region(key_of(key), nearest)
+    def crowded_region(self, position: int, nearest: Sequence[PeerId]) -> Region | None:
+        """The wider region to tell if the nearest to a position are suspiciously near."""
+        return self._lookups.crowded_region(position, nearest)
+
+    async def explore(self, region: Region) -> Sequence[PeerId]:
+        """The peers of a crowded region."""
+        return await self._lookups.explore(region)
 
     async def tell(self, peer: PeerId, keys: Sequence[bytes]) -> None:
         """Tell a peer that we provide these keys, over one stream, and see that it took them. Raises P2PError."""

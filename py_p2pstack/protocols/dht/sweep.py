@@ -19,17 +19,18 @@ from anyio.lowlevel import checkpoint
 
 from py_p2pstack.errors import LookupFailure, OperationTimeout, P2PError
 from py_p2pstack.identity import PeerId
-from py_p2pstack.kademlia import key_of, random_preimage
+from py_p2pstack.kademlia import Region, key_of, random_preimage
 from py_p2pstack.protocols.dht.provider_config import ProviderConfig
 from py_p2pstack.protocols.dht.refresh import PEER_ID_PREFIX, PREIMAGE_BATCH
 from py_p2pstack.protocols.dht.storage import ProviderStore
-from py_p2pstack.protocols.dht.sweep_plan import END, Block, KnownSpace, Schedule
+from py_p2pstack.protocols.dht.sweep_plan import END, Block, KnownSpace, Schedule, block_around
 
 logger = logging.getLogger(__name__)
 
 MAX_WAIT = 3600.0  # seconds between two passes: the wall clock may be set meanwhile
 FRESH = 600.0  # seconds for which the peers of a region are taken to be there (go-libp2p-kad-dht: a table's refresh)
 FEW = 2  # keys of a region that are looked up one by one (go-libp2p-kad-dht provider: individualProvideThreshold)
+MAX_CROWDS = 64  # crowded regions explored in a pass
 MAX_PREIMAGE_BITS = 14  # a search of 10 ms
 ENOUGH = 0.25  # of the nearest peers told, and a key counts as provided (go: minimalRegionReachablePeersRatio, 0.2)
 
@@ -43,8 +44,12 @@ class Ground(Protocol):
         """The k nearest to a key, fewer only if there are no more. Raises P2PError."""
         ...
 
-    async def with_region(self, key: bytes, nearest: Sequence[PeerId]) -> Sequence[PeerId]:
-        """The nearest to a key, and the peers of its wider region if they crowd it. Raises P2PError."""
+    def crowded_region(self, position: int, nearest: Sequence[PeerId]) -> Region | None:
+        """The wider region to tell if the nearest to a position are nearer than chance puts them; else None."""
+        ...
+
+    async def explore(self, region: Region) -> Sequence[PeerId]:
+        """The peers of such a region, as many as are found in a bounded time."""
         ...
 
     async def tell(self, peer: PeerId, keys: Sequence[bytes]) -> None:
@@ -151,7 +156,8 @@ class Sweeper:
         """
         explorer = step.explorer
         if explorer is None or not explorer.knows(key_of(first), self._wall_clock()):
-            explorer = step.explorer = _Explorer(self, first, await self._look_up(first), self._wall_clock())
+            found = await self._look_up(first)
+            explorer = step.explorer = _Explorer(self, first, found, step.beyond, self._wall_clock())
         end = min(explorer.space.region(key_of(first)).end, key_of(first) + self._schedule.reach, END)
         page = self._config.sweep_page
         step.now = self._wall_clock()
@@ -170,7 +176,7 @@ class Sweeper:
                 if nearest is None:  # that is enough for one region: the rest is another
                     stop, whole = place, True
                     break
-                assigned[rows[place][0]] = await self._ground.with_region(rows[place][0], nearest)
+                assigned[rows[place][0]] = await explorer.with_region(positions[place], nearest)
                 if count % 256 == 255:
                     await checkpoint()
             await self._give_out(step, assigned)
@@ -227,6 +233,8 @@ class _Pass:
         self.next = math.inf
         self.explorer: _Explorer | None = None
         """What was found out for the region before this one, which may be a part of the same."""
+        self.beyond: dict[Block, Sequence[PeerId]] = {}
+        """The peers of the crowded regions met."""
         self._schedule = schedule
 
     def is_due(self, position: int, provided_at: float, early: float = 0.0) -> bool:
@@ -247,11 +255,20 @@ class _Pass:
 class _Explorer:
     """Finds the nearest peers of the keys of one region, with as few lookups as it takes."""
 
-    def __init__(self, sweeper: Sweeper, first: bytes, nearest: Sequence[PeerId], now: float) -> None:
+    def __init__(
+        self,
+        sweeper: Sweeper,
+        first: bytes,
+        nearest: Sequence[PeerId],
+        beyond: dict[Block, Sequence[PeerId]],
+        now: float,
+    ) -> None:
+        """`first` was looked up; `beyond` has the peers of crowded regions, for this explorer and those after it."""
         self.space: KnownSpace[PeerId] = KnownSpace(sweeper._ground.key_of, sweeper._k)
         self.space.learn(key_of(first), nearest)
         self._sweeper = sweeper
         self._exact = {first: nearest}  # looked up itself
+        self._beyond = beyond
         self._begun = now
         self._left = sweeper._config.max_region_lookups - 1
 
@@ -275,6 +292,23 @@ class _Explorer:
             if target == key:
                 self._exact = {key: found}
         return self._exact.get(key) or self.space.nearest(position)
+
+    async def with_region(self, position: int, nearest: Sequence[PeerId]) -> Sequence[PeerId]:
+        """The nearest, and beyond them the peers of the wider region if they crowd the position.
+
+        Keys beside each other are crowded by the same peers, so their common region is explored once.
+        """
+        ground = self._sweeper._ground
+        region = ground.crowded_region(position, nearest)
+        if region is None:
+            return nearest
+        block = block_around(position, region.prefix_length)
+        if block not in self._beyond:
+            if len(self._beyond) == MAX_CROWDS:
+                return nearest
+            self._beyond[block] = ()
+            self._beyond[block] = await ground.explore(region)
+        return list(dict.fromkeys((*nearest, *self._beyond[block])))
 
     async def _target(self, gap: Block, key: bytes, targets: dict[int, bytes]) -> bytes:
         """What to look up to learn of `gap`: a key of ours there, else any; if that is hard to find, `key` itself."""

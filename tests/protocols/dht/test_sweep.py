@@ -13,7 +13,7 @@ import pytest
 
 from py_p2pstack.errors import LookupFailure, OperationTimeout, StorageError, StreamReset
 from py_p2pstack.identity import PeerId
-from py_p2pstack.kademlia import cached_keys, key_of
+from py_p2pstack.kademlia import Region, cached_keys, key_of
 from py_p2pstack.protocols.dht.provider_config import ProviderConfig
 from py_p2pstack.protocols.dht.storage import ProviderStore
 from py_p2pstack.protocols.dht.sweep import Sweeper
@@ -40,7 +40,8 @@ class Network:
         self.told: dict[PeerId, list[bytes]] = {each: [] for each in self.peers.values()}
         self.calls: Counter[PeerId] = Counter()
         self.dead: set[PeerId] = set()
-        self.beyond: dict[bytes, list[PeerId]] = {}  # the regions of crowded keys
+        self.crowded: tuple[int, int] | None = None  # the part of the key space that is, by prefix and its length
+        self.explored: list[Region] = []
         self.offline = False
         self.flying = self.most_flying = self.most_keys = 0
 
@@ -54,8 +55,15 @@ class Network:
             raise LookupFailure("nobody there")
         return self.truly_nearest(key)
 
-    async def with_region(self, key: bytes, nearest: Sequence[PeerId]) -> Sequence[PeerId]:
-        return [*nearest, *self.beyond.get(key, ())]
+    def crowded_region(self, position: int, nearest: Sequence[PeerId]) -> Region | None:
+        if self.crowded is None or position >> 256 - self.crowded[1] != self.crowded[0]:
+            return None
+        return Region(position, 1 << 256 - self.crowded[1])
+
+    async def explore(self, region: Region) -> Sequence[PeerId]:
+        self.explored.append(region)
+        await anyio.sleep(1.0)
+        return [each for key, each in self.peers.items() if key in region]
 
     async def tell(self, whom: PeerId, keys: Sequence[bytes]) -> None:
         self.flying += 1
@@ -138,15 +146,19 @@ async def test_every_key_of_a_smaller_network_reaches_its_true_nearest() -> None
 
 
 @in_virtual_time
-async def test_a_crowded_key_is_told_to_the_peers_of_its_wider_region_too() -> None:
-    world = World(100)
-    keys = await world.provide(range(50))
-    beyond = [each for each in world.network.peers.values() if each not in world.network.truly_nearest(keys[7])][:5]
-    world.network.beyond[keys[7]] = beyond
+async def test_crowded_keys_are_told_to_the_peers_of_their_wider_region_too_which_is_explored_once() -> None:
+    world = World(400, k=4)
+    keys = await world.provide(range(300))
+    world.network.crowded = (0b1011, 4)
     await world.sweeper.sweep()
     holders = world.network.holders()
-    assert set(holders[keys[7]]) == {*world.network.truly_nearest(keys[7]), *beyond}
-    assert set(holders[keys[8]]) == set(world.network.truly_nearest(keys[8]))
+    crowded = [key for key in keys if key_of(key) >> 252 == 0b1011]
+    region = {each for place, each in world.network.peers.items() if place >> 252 == 0b1011}
+    assert len(crowded) > 10
+    for key in keys:
+        nearest = set(world.network.truly_nearest(key))
+        assert set(holders[key]) == (nearest | region if key in crowded else nearest)
+    assert len(world.network.explored) == 1
 
 
 @in_virtual_time
