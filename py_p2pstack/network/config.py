@@ -15,6 +15,9 @@ class SwarmConfig:
     """The same for private and loopback addresses."""
     dial_peer_timeout: float = 60.0
     """Seconds for all attempts at one peer together."""
+    given_up_after: float = 4.0
+    """Seconds of silence after which an attempt that nobody waits for any more counts as a failure of the address:
+    else whoever waits less long than `dial_timeout`, as a DHT lookup does, waits in vain again the next time. Ours."""
     max_parallel_dials: int = 160
     """Attempts in flight in the whole swarm: each may cost a file descriptor."""
     max_parallel_dials_per_peer: int = 8

@@ -6,6 +6,7 @@ has come, or at once when nothing is in flight any more; the first success ends 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -168,9 +169,16 @@ class Dialer:
             raise
 
     async def _attempt(self, race: _Race, address: Multiaddr) -> None:
+        start = math.inf
         try:
             async with self._limiter, race.limiter:
+                start = anyio.current_time()
                 dialled = await self._dial_address(race.peer, address)
+        except anyio.get_cancelled_exc_class():
+            now = anyio.current_time()
+            if race.winner is None and now - start >= self._config.given_up_after:
+                self.backoff.add(race.peer, address, now)
+            raise
         except ResourceLimitExceeded as fault:  # our own fault: the address is not punished
             race.attempts.append((address, fault))
         except (P2PError, OSError) as fault:

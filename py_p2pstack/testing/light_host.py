@@ -218,8 +218,13 @@ class LightSwarm:
             if wait > 0:
                 attempts.append((address, DialBackoff(wait)))
                 continue
+            start = anyio.current_time()
             try:
                 connection = await self._dial_address(peer, address)
+            except anyio.get_cancelled_exc_class():
+                if anyio.current_time() - start >= self._config.given_up_after:
+                    self._backoff.add(peer, address, anyio.current_time())
+                raise
             except P2PError as fault:
                 attempts.append((address, fault))
                 self._backoff.add(peer, address, anyio.current_time())
