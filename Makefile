@@ -23,7 +23,8 @@ demo: $(STAMP) ## three processes: bootstrap, find a node, talk to it
 
 test: $(STAMP) ## the test suite, on asyncio and trio
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest
+	$(BIN)/python -m coverage run -m pytest -n auto --maxprocesses 4 --dist worksteal
+	$(BIN)/python -m coverage combine -q
 	$(BIN)/python -m coverage report --skip-covered --skip-empty --format=total
 	$(BIN)/python tests/coverage_bars.py
 
