@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import anyio
 import pytest
 
@@ -15,7 +17,7 @@ PROTOCOL = "/p2pstack/kad/1.0.0"
 PING = codec.encode(Message(type=MessageType.PING))
 
 
-async def server_and_stranger(w: World, **config: int | float) -> tuple[Node, Host]:
+async def server_and_stranger(w: World, **config: Any) -> tuple[Node, Host]:
     (node,) = await w.start(1, **config)
     stranger = await w.start_host()
     await stranger.connect(node.host.peer_info)
