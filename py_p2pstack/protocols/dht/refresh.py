@@ -105,8 +105,8 @@ class Refresher:
 
     async def repair(self) -> None:
         """Fill a table of few peers: with those we are connected to, then from the bootstrappers, then by a refresh."""
-        if len(self._table) > self._config.low_peers:
-            return
+        if len(self._table) > self._config.low_peers or self._lock.locked():
+            return  # a refresh under way meets whoever there is
         await self.gather()
         if len(self._table):
             await self.refresh(force=False)

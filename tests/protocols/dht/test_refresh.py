@@ -50,6 +50,19 @@ async def test_a_network_of_fewer_than_k_is_met_whole_by_the_first_lookup() -> N
 
 
 @in_virtual_time
+async def test_a_table_is_not_repaired_while_it_is_refreshed() -> None:
+    async with world() as w:
+        nodes = await w.join(4)
+        node, told = nodes[3], list[QueryEvent]()
+        with watching(told.append):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(lambda: node.dht._refresher.refresh(force=True))
+                await anyio.sleep(0.005)  # half of what an answer takes
+                tasks.start_soon(node.dht._refresher.repair)
+        assert started(told) == [node.id.to_bytes()]
+
+
+@in_virtual_time
 async def test_prefix_lengths_looked_up_lately_are_skipped_unless_forced() -> None:
     async with world() as w:
         nodes = await w.join(6, lookup=LookupConfig(k=4))
