@@ -7,6 +7,7 @@ from typing import Any
 import anyio
 
 from py_p2pstack import Dht, DhtConfig, PrivateKey
+from py_p2pstack.errors import StorageError
 from py_p2pstack.kademlia import LookupConfig
 from py_p2pstack.protocols.dht.records.owned import OwnedRecord
 from py_p2pstack.protocols.dht.storage import ValueStore
@@ -179,3 +180,26 @@ async def test_more_than_a_page_of_values_is_put_again_a_few_at_a_time() -> None
             await store(nodes[1]).put(b"/v/%d" % number, b"x", published=True)
         await anyio.sleep(25 * HOUR)
         assert [await received(nodes[0], b"/v/%d" % number) for number in range(120)].count(None) == 0
+
+
+@in_virtual_time
+async def test_a_store_that_fails_is_told_of_and_tried_again() -> None:
+    async with world() as w:
+        nodes = await w.join(2, **PACE)
+        await nodes[1].dht.put_value(KEY, b"x")
+        datastore = nodes[1].dht._datastore
+        scan = datastore.scan
+
+        async def broken(*_: object, **__: object) -> list[tuple[bytes, bytes]]:
+            raise StorageError("disk")
+
+        datastore.scan = broken  # type: ignore[method-assign]
+        await anyio.sleep(26 * HOUR)
+        first = await received(nodes[0])
+        assert first is not None
+        assert first < 1
+        datastore.scan = scan  # type: ignore[method-assign]
+        await anyio.sleep(0.3 * HOUR)
+        again = await received(nodes[0])
+        assert again is not None
+        assert again > 25

@@ -33,6 +33,7 @@ from py_p2pstack.protocols.dht import (
 from py_p2pstack.protocols.dht.codec import Message, MessageType, Record
 from py_p2pstack.protocols.dht.records.owned import OwnedRecord
 from py_p2pstack.protocols.dht.storage import ValueStore
+from py_p2pstack.protocols.dht.values import SPARE
 from tests.protocols.dht.nodes import Node, World, in_virtual_time, settle, world
 
 KEY = "/v/greeting"
@@ -437,3 +438,47 @@ async def test_a_store_that_fails_is_not_the_end_of_a_get() -> None:
         await stream.send_message(codec.encode(Message(type=MessageType.GET_VALUE, key=KEY.encode())))
         with pytest.raises(StreamReset):
             await stream.receive()
+
+
+# --- how many are asked at once -----------------------------------------------------------------------
+
+
+@in_virtual_time
+async def test_with_a_quorum_no_more_are_asked_than_may_be_needed() -> None:
+    async with world() as w:
+        nodes = await w.join(14)
+        for node in nodes[:13]:
+            await give(node, b"x")
+        for quorum in (1, 3):
+            told: list[QueryEvent] = []
+            await nodes[13].dht.get_value(KEY, quorum=quorum, on_event=told.append)
+            asked = [each.peer for each in told if isinstance(each, SendingQuery)]
+            assert quorum < len(asked) <= 2 * (quorum + SPARE)
+
+
+@in_virtual_time
+async def test_the_few_asked_first_do_not_hold_up_a_search_if_they_are_slow_or_have_nothing() -> None:
+    async with world() as w:
+        nodes = await w.join(14)
+        nearest = nearest_first(w, without=nodes[13])
+        for node in nearest[5:]:
+            await give(node, b"x")
+
+        async def slow(request: Message, sender: PeerId) -> Message:
+            await anyio.sleep(8)
+            return Message(type=MessageType.GET_VALUE, key=request.key)
+
+        for node in nearest[:3]:
+            node.dht._server._stores = {**node.dht._server._stores, MessageType.GET_VALUE: slow}
+        start = anyio.current_time()
+        assert await nodes[13].dht.get_value(KEY, quorum=1) == b"x"
+        assert anyio.current_time() - start < 1
+        # Nobody has anything: all that are allowed are asked at once then.
+        flying, most = 0, 0
+        told: list[QueryEvent] = []
+        with pytest.raises(ValueNotFound):
+            await nodes[13].dht.get_value("/v/nothing", quorum=1, on_event=told.append)
+        for each in told:
+            flying += isinstance(each, SendingQuery) - isinstance(each, PeerResponse)
+            most = max(most, flying)
+        assert most == nodes[13].dht.config.lookup.alpha
