@@ -22,7 +22,7 @@ def draw(outcomes: Mapping[str, Mapping[str, Any]]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
         f'font-family="sans-serif" font-size="13" fill="{INK}">',
         f'<rect width="{WIDTH}" height="{height}" fill="white"/>',
-        _text(RATE[0], 24, "What succeeded, of all gets (quiet: lookups); the mark: what had to be reached"),
+        _text(RATE[0], 24, "Gets that succeeded (quiet: lookups); mark: the bar"),
         _text(RATE[0] - 12, TOP - 18, "scenario, nodes", anchor="end", size=11),
         _text(TIME[0], 24, "Seconds it took: median, and p95"),
     ]
