@@ -126,7 +126,8 @@ class Lookup(Generic[P]):
     ) -> None:
         """Begin at `seeds` (the k nearest of the routing table). `exclude` (ourselves) is never taken in.
 
-        With `width`, only so many are asked at once until one of them fails, or `widen` says that it is not enough.
+        With `width`, only so many are asked until one of them fails, all have answered and it goes on all the same, or
+        `widen` says that they are not enough.
         """
         self.target = target
         self.ended: EndReason | None = None
@@ -194,7 +195,9 @@ class Lookup(Generic[P]):
         candidates: Iterable[Candidate[P]] = self._order
         if self._converged:
             candidates = islice(self._reachable(), self._config.k)
-        free = self._width - self.waiting
+        if self.queried >= self._width:
+            self.widen()
+        free = self._width - self.waiting - (self.queried if self.narrow else 0)
         chosen = list(islice((each for each in candidates if each.state is PeerState.HEARD), max(free, 0)))
         for candidate in chosen:
             candidate.state = PeerState.WAITING
@@ -235,7 +238,7 @@ class Lookup(Generic[P]):
 
     @property
     def narrow(self) -> bool:
-        """Whether it asks fewer than alpha at once, so far."""
+        """Whether it has asked its first few only, so far."""
         return self._width < self._config.alpha
 
     def widen(self) -> None:

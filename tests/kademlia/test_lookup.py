@@ -34,6 +34,16 @@ def test_the_nearest_heard_peers_are_asked_first_at_most_alpha_at_once() -> None
     assert lookup.next_queries() == [5]
 
 
+def test_a_narrow_lookup_asks_no_more_than_its_width_until_all_of_them_have_answered() -> None:
+    config = LookupConfig(k=4, alpha=3, beta=3)
+    lookup = Lookup(0, [10, 20, 30, 40, 50], identity, config=config, width=2)
+    assert lookup.next_queries() == [10, 20]
+    lookup.answered(10, [])
+    assert lookup.next_queries() == []
+    lookup.answered(20, [])
+    assert lookup.next_queries() == [30, 40, 50]
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_narrow_lookup_asks_few_at_once_until_it_is_widened_or_one_fails(fails: bool) -> None:
     config = LookupConfig(k=4, alpha=3, beta=2)
