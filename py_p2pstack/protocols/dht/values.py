@@ -36,7 +36,7 @@ from py_p2pstack.protocols.dht.value_handlers import discard_invalid
 
 logger = logging.getLogger(__name__)
 
-SPARE = 2  # requests under way beyond the quorum: one more answer is needed, and one peer may be slow
+SPARE = 1  # requests under way beyond the quorum: one more answer than that is needed
 IMPROVEMENTS = 64  # of one search that wait to be taken; only the last one matters
 
 
