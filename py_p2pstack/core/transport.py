@@ -18,8 +18,12 @@ from py_p2pstack.identity import PeerId
 class RawConnection(Protocol):
     """A non-blocking, ordered, reliable pipe of bytes, as a stream socket is.
 
-    Nothing here buffers for its caller: `send_nowait` takes what fits, the caller keeps the rest. One task reads, one
-    writes; both may be cancelled at any await without loss, because the awaits only wait and never move bytes.
+    Nothing here buffers for its caller: `send_nowait` takes what fits, the caller keeps the rest and offers it again
+    before anything else. One task reads, one writes; both may be cancelled at any await without loss, because the
+    awaits only wait and never move bytes of theirs.
+
+    A kind of connection with a set-up of its own (WebSocket) is handed over before it: nothing is received or sent
+    until then, and the waits, of one task at a time, bring it about.
     """
 
     @property

@@ -78,18 +78,20 @@ def fill(connection: RawConnection) -> int:
 
 @asynccontextmanager
 async def connected(case: RawTransportCase) -> AsyncGenerator[tuple[RawConnection, RawConnection]]:
-    """A fresh connection: the dialling end and the accepting end."""
+    """A fresh connection, set up at both ends if its kind needs that: the dialling end and the accepting end."""
     with anyio.fail_after(_PATIENCE):
         listener = await case.transport.listen(case.listen)
         accepted: list[RawConnection] = []
 
         async def accept() -> None:
             accepted.append(await listener.accept())
+            await accepted[0].wait_writable()
 
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(accept)
                 dialled = await case.transport.dial(listener.address)
+                await dialled.wait_writable()
         finally:
             listener.close()
         try:
@@ -170,7 +172,7 @@ async def a_full_pipe_takes_nothing_until_it_is_read(case: RawTransportCase) -> 
             async def write() -> None:
                 nonlocal total
                 await alice.wait_writable()
-                count = alice.send_nowait(b"more")
+                count = alice.send_nowait(bytes(65536))  # what found no room is offered again
                 assert count > 0
                 total += count
                 writable.set()
