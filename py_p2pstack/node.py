@@ -34,6 +34,7 @@ from py_p2pstack.security.noise import NoiseTransport
 from py_p2pstack.security.tls import TlsTransport
 from py_p2pstack.transports.pnet import PnetTransport
 from py_p2pstack.transports.tcp import TcpTransport
+from py_p2pstack.transports.websocket import WebSocketConfig, WebSocketTransport
 from py_p2pstack.upgrade.upgrader import Upgrader, UpgraderConfig, UpgradingTransport
 
 
@@ -49,6 +50,8 @@ class HostConfig:
     """Streams and their windows."""
     mplex: MplexConfig = field(default_factory=MplexConfig)
     """Streams without windows, where mplex is spoken."""
+    websocket: WebSocketConfig = field(default_factory=WebSocketConfig)
+    """Where WebSocket is spoken: bounds, and the certificates of `wss`."""
     identify: IdentifyConfig = field(default_factory=IdentifyConfig)
     """What we tell of ourselves."""
     resources: ResourceLimits = field(default_factory=ResourceLimits)
@@ -66,7 +69,7 @@ class Host(BasicHost):
             host.set_stream_handler("/echo/1.0.0", echo)
             await host.connect("/ip4/127.0.0.1/tcp/4001/p2p/12D3KooW…")
 
-    It speaks TCP, secured by Noise or TLS, multiplexed by yamux. Entering the block binds the `listen` addresses
+    It speaks TCP and WebSocket (extra `ws`), secured by Noise or TLS, multiplexed by yamux. Entering the block binds the `listen` addresses
     (none: a host that only dials); leaving it says goodbye to every peer and ends every task.
     """
 
@@ -94,7 +97,7 @@ class Host(BasicHost):
             identity: our private key; a fresh Ed25519 key by default.
             announce: addresses to tell others instead of those we listen on (behind a port forward, say).
             config: bounds and times of all parts.
-            transports: how raw bytes travel; TCP by default.
+            transports: how raw bytes travel; TCP and WebSocket by default.
             security: which of `noise` and `tls` secure them; we propose the first, and take any of them.
             muxers: which of `yamux` and `mplex` (deprecated: for peers that have nothing else) make streams of them.
             psk: the key of a private network (`transports.pnet.load_psk` reads its file): we talk to its members only.
@@ -122,7 +125,9 @@ class Host(BasicHost):
             config=config.upgrade,
         )
         conn_manager = ConnectionManager(config.connections)
-        raw: Sequence[RawTransport] = [TcpTransport()] if transports is None else transports
+        raw: Sequence[RawTransport] = (
+            [TcpTransport(), WebSocketTransport(config.websocket)] if transports is None else transports
+        )
         if psk is not None:
             raw = [PnetTransport(transport, psk) for transport in raw]
         elif os.environ.get("LIBP2P_FORCE_PNET") == "1":  # the specification's safeguard

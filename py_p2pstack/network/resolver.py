@@ -8,6 +8,7 @@ dropped. Source: multiformats/multiaddr, DNSADDR; go-multiaddr-dns.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -21,6 +22,7 @@ from py_p2pstack.network.dns_lookup import DnsLookup
 logger = logging.getLogger(__name__)
 
 _PREFIX = "dnsaddr="
+_SECURE_WEBSOCKET = re.compile(r"^(/tcp/\d+)(?:/wss|/tls/ws)(?=/|$)")
 
 
 class Resolver(Protocol):
@@ -171,6 +173,7 @@ class _Run:
             if kind == "dnsaddr":
                 answers[index] = await self._listed(address, name, rest)
             else:
+                rest = _keep_name(rest, name)
                 versions = {"dns4": (4,), "dns6": (6,)}.get(kind, (4, 6))
                 texts = [
                     f"/ip{version}/{ip}{rest}"
@@ -208,6 +211,11 @@ class _Run:
             return False
         self._lookups += 1
         return True
+
+
+def _keep_name(rest: str, name: str) -> str:
+    """What stands behind a name: where a web certificate has to prove the name, it stays in the address (as in go)."""
+    return _SECURE_WEBSOCKET.sub(lambda found: f"{found[1]}/tls/sni/{name}/ws", rest, count=1)
 
 
 def _parse_valid(texts: Iterable[str]) -> list[Multiaddr]:

@@ -15,6 +15,8 @@ from py_p2pstack.testing.contracts import RAW_TRANSPORT, RawTransportCase
 from py_p2pstack.transports.memory import MemoryNetwork, MemoryTransport
 from py_p2pstack.transports.pnet import PnetTransport
 from py_p2pstack.transports.tcp import TcpTransport
+from py_p2pstack.transports.websocket import WebSocketConfig, WebSocketTransport
+from tests.transports.websocket.certificates import web_config
 
 pytestmark = pytest.mark.anyio
 
@@ -34,6 +36,20 @@ async def tcp(family: socket.AddressFamily, host: str, prefix: str) -> AsyncGene
             listen=Multiaddr.parse(f"{prefix}/tcp/0"),
             nobody=Multiaddr.parse(f"{prefix}/tcp/{deaf.getsockname()[1]}"),
             foreign=Multiaddr.parse(f"{prefix}/tcp/80/ws"),
+        )
+
+
+@asynccontextmanager
+async def websocket(
+    family: socket.AddressFamily, host: str, prefix: str, config: WebSocketConfig | None = None
+) -> AsyncGenerator[RawTransportCase]:
+    suffix = "tls/ws" if config else "ws"
+    with _deaf_socket(family, host) as deaf:
+        yield RawTransportCase(
+            transport=WebSocketTransport(config),
+            listen=Multiaddr.parse(f"{prefix}/tcp/0/{suffix}"),
+            nobody=Multiaddr.parse(f"{prefix}/tcp/{deaf.getsockname()[1]}/{suffix}"),
+            foreign=Multiaddr.parse(f"{prefix}/tcp/80"),
         )
 
 
@@ -71,6 +87,10 @@ CASES = {
             capacity=1 << 20,
         )
     ),
+    "ws4": lambda: websocket(socket.AF_INET, "127.0.0.1", "/ip4/127.0.0.1"),
+    "ws6": lambda: websocket(socket.AF_INET6, "::1", "/ip6/::1"),
+    "wss4": lambda: websocket(socket.AF_INET, "127.0.0.1", "/ip4/127.0.0.1", web_config()),
+    "pnet-ws4": lambda: private(websocket(socket.AF_INET, "127.0.0.1", "/ip4/127.0.0.1")),
     "pnet-tcp4": lambda: private(tcp(socket.AF_INET, "127.0.0.1", "/ip4/127.0.0.1")),
     "pnet-memory-small": lambda: private(memory(MemoryNetwork(capacity=70_000, max_read=999))),
 }
@@ -79,7 +99,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("claim", RAW_TRANSPORT, ids=lambda claim: claim.__name__)
 async def test_contract(claim: Callable[[RawTransportCase], Awaitable[None]], case: str) -> None:
-    if case == "tcp6" and not socket.has_ipv6:
+    if case in ("tcp6", "ws6") and not socket.has_ipv6:
         pytest.skip("no IPv6 here")
     async with CASES[case]() as subject:
         await claim(subject)

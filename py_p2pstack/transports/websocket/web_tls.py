@@ -159,6 +159,7 @@ class WebTlsConnection:
                 self._flush()  # the alert
                 raise
             self.ready = True
+            self._drained = False  # more may have come with the last of the handshake
             self._flush()
             return True
 

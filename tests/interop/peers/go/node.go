@@ -21,6 +21,7 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
 	tls "github.com/libp2p/go-libp2p/p2p/security/tls"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
+	"github.com/libp2p/go-libp2p/p2p/transport/websocket"
 )
 
 const rsaBits = 2048
@@ -54,7 +55,7 @@ func readPSK(path string) (pnet.PSK, error) {
 	return pnet.DecodeV1PSK(file)
 }
 
-// newNode builds a host that talks TCP only, limits nothing and offers no service beside the test protocols.
+// newNode builds a host that talks TCP and WebSocket, limits nothing and offers no service beside the test protocols.
 func newNode(opts *options, all *[]*node) (*node, error) {
 	key, err := newKey(opts.keyType)
 	if err != nil {
@@ -82,6 +83,7 @@ func newNode(opts *options, all *[]*node) (*node, error) {
 		listen,
 		// A dial from the listening port would meet TIME_WAIT when one peer is dialled again and again.
 		libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()),
+		libp2p.Transport(websocket.New),
 		secure,
 		private,
 		libp2p.Muxer(yamux.ID, yamux.DefaultTransport),

@@ -8,6 +8,7 @@ import { noise } from '@libp2p/noise'
 import { ping } from '@libp2p/ping'
 import { tcp } from '@libp2p/tcp'
 import { tls } from '@libp2p/tls'
+import { webSockets } from '@libp2p/websockets'
 import { yamux } from '@libp2p/yamux'
 import { ipnsSelector } from 'ipns/selector'
 import { ipnsValidator } from 'ipns/validator'
@@ -63,7 +64,7 @@ export async function createNode (options) {
   const node = await createLibp2p({
     privateKey,
     addresses: { listen: options.listen },
-    transports: [tcp()],
+    transports: [tcp(), webSockets()],
     connectionEncrypters: [SECURITY[options.security]()],
     streamMuxers: [MUXERS[options.muxer]()],
     connectionManager: {
