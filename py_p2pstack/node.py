@@ -69,8 +69,8 @@ class Host(BasicHost):
             host.set_stream_handler("/echo/1.0.0", echo)
             await host.connect("/ip4/127.0.0.1/tcp/4001/p2p/12D3KooW…")
 
-    It speaks TCP and WebSocket (extra `ws`), secured by Noise or TLS, multiplexed by yamux. Entering the block binds the `listen` addresses
-    (none: a host that only dials); leaving it says goodbye to every peer and ends every task.
+    It speaks TCP and WebSocket (extra `ws`), secured by Noise or TLS, multiplexed by yamux. Entering the block binds
+    the `listen` addresses (none: a host that only dials); leaving it says goodbye to every peer and ends every task.
     """
 
     def __init__(

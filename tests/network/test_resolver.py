@@ -57,7 +57,7 @@ async def test_names_become_addresses_of_the_family_asked_for() -> None:
 
 async def test_what_stands_behind_the_name_is_kept() -> None:
     resolver = StaticResolver(addresses={"a.test": ["1.2.3.4"]})
-    behind = f"/tcp/443/tls/ws/p2p/{ALICE}"
+    behind = f"/tcp/443/tls/sni/b.test/ws/p2p/{ALICE}"
     assert await resolve(resolver, f"/dns4/a.test{behind}") == [f"/ip4/1.2.3.4{behind}"]
 
 
