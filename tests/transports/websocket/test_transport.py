@@ -112,7 +112,7 @@ async def test_who_wants_no_websocket_gets_an_http_error_and_is_hung_up_on() -> 
 
 @pytest.mark.parametrize("kind", ["ws", "wss"])
 async def test_a_slow_loris_dies_within_the_time_of_the_set_up_and_others_connect_meanwhile(kind: str) -> None:
-    config = HostConfig(websocket=web_config(), upgrade=UpgraderConfig(handshake_timeout=0.3))
+    config = HostConfig(websocket=web_config(), upgrade=UpgraderConfig(handshake_timeout=1.0))
     async with Host(listen=[f"/ip4/127.0.0.1/tcp/0/{kind}"], config=config) as bob:
         lorises = [await by_hand(bob.full_addresses[0]) for _ in range(5)]
         for loris in lorises:
