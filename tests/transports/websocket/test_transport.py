@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
@@ -13,7 +14,7 @@ from py_p2pstack import Host, HostConfig
 from py_p2pstack.addresses import Multiaddr
 from py_p2pstack.core.transport import RawConnection
 from py_p2pstack.errors import DialError, ListenError
-from py_p2pstack.testing.contracts import receive, receive_all, receive_exactly, send_all
+from py_p2pstack.testing.contracts import fill, receive, receive_all, receive_exactly, send_all
 from py_p2pstack.transports.sockets import SocketConfig, SocketConnection, connect, tcp_endpoint
 from py_p2pstack.transports.websocket import WebSocketConfig, WebSocketTransport
 from py_p2pstack.upgrade.upgrader import UpgraderConfig
@@ -205,3 +206,43 @@ async def test_a_hang_up_in_the_opening_is_an_error() -> None:
         await receive(ours)
     ours.close()
     listener.close()
+
+
+async def test_without_the_extra_hosts_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Host() as alice, Host(listen=["/ip4/127.0.0.1/tcp/0/ws"]) as bob:
+        monkeypatch.setitem(sys.modules, "websockets", None)
+        with pytest.raises(DialError, match=r'pip install "py_p2pstack\[ws\]"'):
+            await alice.connect(bob.full_addresses[0])
+        with pytest.raises(ListenError, match=r'pip install "py_p2pstack\[ws\]"'):
+            await alice.network.listen(Multiaddr.parse("/ip4/127.0.0.1/tcp/0/ws"))
+        await alice.network.listen(Multiaddr.parse("/ip4/127.0.0.1/tcp/0"))
+
+
+async def test_what_comes_right_behind_the_request_is_not_lost() -> None:
+    listener = await WebSocketTransport().listen(Multiaddr.parse("/ip4/127.0.0.1/tcp/0/ws"))
+    stranger = await by_hand(listener.address)
+    ours = await listener.accept()
+    await send_all(stranger, UPGRADE + masked(Opcode.BINARY, b"early") + masked(Opcode.BINARY, b"bird"))
+    with anyio.fail_after(5):
+        assert [await receive(ours, 1) for _ in range(9)] == [bytes([byte]) for byte in b"earlybird"]
+    for end in (ours, stranger, listener):
+        end.close()
+
+
+async def test_inside_tls_what_found_no_room_is_offered_again_or_the_send_fails() -> None:
+    transport = WebSocketTransport(web_config())
+    listener = await transport.listen(Multiaddr.parse("/ip4/127.0.0.1/tcp/0/wss"))
+    dialled = await transport.dial(listener.address)
+    accepted = await listener.accept()
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(dialled.wait_writable)
+            tasks.start_soon(accepted.wait_writable)
+        fill(dialled)
+        while accepted.receive_nowait(memoryview(bytearray(1 << 16))) is not None:
+            pass
+        await dialled.wait_writable()
+        with pytest.raises(OSError, match="other bytes than were offered before"):
+            dialled.send_nowait(b"x" * 100_000)
+    for end in (dialled, accepted, listener):
+        end.close()
