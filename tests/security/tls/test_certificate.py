@@ -168,7 +168,18 @@ def test_a_weak_hash_is_refused() -> None:
         b"\x31" + signed_key(ALICE, KEY)[1:],
         b"\x30\x83\x00\x00\x00",
     ],
-    ids=str,
+    ids=[
+        "nothing",
+        "half a head",
+        "an empty sequence",
+        "no signature",
+        "a byte too many",
+        "a third member",
+        "an indefinite length",
+        "a long length too long",
+        "a set",
+        "a length of three bytes",
+    ],  # fmt: skip
 )
 def test_malformed_extensions_are_refused(value: bytes) -> None:
     assert "libp2p extension" in refusal(forge(KEY, value))
