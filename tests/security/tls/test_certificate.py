@@ -179,7 +179,7 @@ def test_a_weak_hash_is_refused() -> None:
         "a long length too long",
         "a set",
         "a length of three bytes",
-    ],  # fmt: skip
+    ],
 )
 def test_malformed_extensions_are_refused(value: bytes) -> None:
     assert "libp2p extension" in refusal(forge(KEY, value))
