@@ -56,6 +56,8 @@ class DialSync:
         try:
             with flight.scope:
                 flight.connection = await self._dial(peer)
+                if flight.scope.cancel_called:  # too late to stop it, and nobody wants it any more
+                    flight.connection.close()
         except Exception as fault:  # noqa: BLE001 - the boundary that tells a dial's fault to its callers alone
             flight.fault = fault
         finally:
