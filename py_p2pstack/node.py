@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from py_p2pstack.addresses import Multiaddr
 from py_p2pstack.core.muxer import MuxerFactory
 from py_p2pstack.core.peerstore import Peerstore
-from py_p2pstack.core.security import SecurityTransport
+from py_p2pstack.core.security import Handshake, SecurityTransport
 from py_p2pstack.core.transport import RawTransport
 from py_p2pstack.core.types import ProtocolId
 from py_p2pstack.errors import SecurityError
 from py_p2pstack.events import EventBus
 from py_p2pstack.host import BasicHost
-from py_p2pstack.identity import KeyType, PrivateKey
+from py_p2pstack.identity import KeyType, PeerId, PrivateKey
 from py_p2pstack.muxers import mplex, yamux
 from py_p2pstack.muxers.mplex import MplexConfig
 from py_p2pstack.muxers.session import mplex_factory, yamux_factory
@@ -31,7 +31,6 @@ from py_p2pstack.network.swarm import Swarm
 from py_p2pstack.peerstore import MemoryPeerstore
 from py_p2pstack.protocols.identify import IdentifyConfig
 from py_p2pstack.security.noise import NoiseTransport
-from py_p2pstack.security.tls import TlsTransport
 from py_p2pstack.transports.pnet import PnetTransport
 from py_p2pstack.transports.tcp import TcpTransport
 from py_p2pstack.transports.websocket import WebSocketConfig, WebSocketTransport
@@ -160,11 +159,30 @@ class Host(BasicHost):
         )
 
 
+class _Tls:
+    """TLS, loaded with the first handshake that asks for it: OpenSSL's bindings take 8 MiB and a tenth of a second."""
+
+    protocol = "/tls/1.0.0"
+
+    def __init__(self, key: PrivateKey, wall_clock: Callable[[], float]) -> None:
+        self._key = key
+        self._wall_clock = wall_clock
+        self._tls: SecurityTransport | None = None
+
+    def handshake(self, *, initiator: bool, peer: PeerId | None, muxers: Sequence[ProtocolId]) -> Handshake:
+        """See `SecurityTransport.handshake`."""
+        if self._tls is None:
+            from py_p2pstack.security.tls import TlsTransport
+
+            self._tls = TlsTransport(self._key, wall_clock=self._wall_clock)
+        return self._tls.handshake(initiator=initiator, peer=peer, muxers=muxers)
+
+
 def _securities(names: Sequence[str], key: PrivateKey, wall_clock: Callable[[], float]) -> list[SecurityTransport]:
     """The security protocols of these names, in order."""
     makers: dict[str, Callable[[], SecurityTransport]] = {
         "noise": lambda: NoiseTransport(key),
-        "tls": lambda: TlsTransport(key, wall_clock=wall_clock),
+        "tls": lambda: _Tls(key, wall_clock),
     }
     return [makers[name]() for name in _known("security", names, makers)]
 

@@ -23,7 +23,6 @@ from py_p2pstack.core.types import Direction
 from py_p2pstack.errors import ConnectionClosed, P2PError, RemoteProtocolError
 from py_p2pstack.muxers.machine import Event, MuxerMachine, StreamEnded, StreamOpened, StreamReadable
 from py_p2pstack.muxers.mplex.config import MplexConfig
-from py_p2pstack.muxers.mplex.machine import MplexMachine
 from py_p2pstack.muxers.outbox import Outbox
 from py_p2pstack.muxers.stream import SessionStream
 from py_p2pstack.muxers.stream_state import StreamState
@@ -335,6 +334,8 @@ def mplex_factory(config: MplexConfig) -> Callable[..., Session]:
     """A `core.muxer.MuxerFactory` that makes mplex sessions."""
 
     def make(**parts: Any) -> Session:
+        from py_p2pstack.muxers.mplex.machine import MplexMachine  # hardly anybody needs it
+
         return Session(lambda new: MplexMachine(config, new_stream=new), **parts)
 
     return make

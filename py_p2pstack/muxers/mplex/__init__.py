@@ -5,6 +5,5 @@ while and is then reset: there is no other way to bound what it holds.
 """
 
 from py_p2pstack.muxers.mplex.config import MplexConfig as MplexConfig
-from py_p2pstack.muxers.mplex.machine import MplexMachine as MplexMachine
 
 PROTOCOL = "/mplex/6.7.0"

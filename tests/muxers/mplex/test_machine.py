@@ -16,9 +16,10 @@ from py_p2pstack.errors import (
     StreamReset,
 )
 from py_p2pstack.muxers.machine import Event, StreamEnded, StreamOpened, StreamReadable
-from py_p2pstack.muxers.mplex import MplexConfig, MplexMachine
+from py_p2pstack.muxers.mplex import MplexConfig
 from py_p2pstack.muxers.mplex.codec import Flag, decode_header, encode_header
 from py_p2pstack.muxers.mplex.config import MAX_MESSAGE
+from py_p2pstack.muxers.mplex.machine import MplexMachine
 from py_p2pstack.muxers.stream_state import StreamState
 from py_p2pstack.wire import varint
 
