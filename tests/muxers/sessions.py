@@ -18,6 +18,8 @@ from py_p2pstack.identity import PrivateKey
 from py_p2pstack.muxers.session import Session, yamux_factory
 from py_p2pstack.muxers.stream import SessionStream
 from py_p2pstack.muxers.yamux import YamuxConfig
+from py_p2pstack.testing.contracts.muxer_case import read_all as read_all
+from py_p2pstack.testing.contracts.muxer_case import read_exactly as read_exactly
 from py_p2pstack.testing.pairs import raw_pair
 from py_p2pstack.transports.memory_pipe import MemoryConnection
 
@@ -187,21 +189,3 @@ async def connected(
 async def quiet() -> None:
     """Let everything that can run do so."""
     await anyio.wait_all_tasks_blocked()
-
-
-async def read_exactly(stream: SessionStream, count: int) -> bytes:
-    """Exactly `count` bytes."""
-    data = bytearray()
-    while len(data) < count:
-        data += await stream.receive(count - len(data))
-    return bytes(data)
-
-
-async def read_all(stream: SessionStream) -> bytes:
-    """Everything up to the end."""
-    data = bytearray()
-    try:
-        while True:
-            data += await stream.receive()
-    except anyio.EndOfStream:
-        return bytes(data)
