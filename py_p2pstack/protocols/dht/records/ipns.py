@@ -16,6 +16,7 @@ from py_p2pstack.errors import InvalidKey, InvalidPeerId, InvalidRecord, Invalid
 from py_p2pstack.identity import PeerId, PrivateKey, PublicKey
 from py_p2pstack.protocols.dht import rfc3339
 from py_p2pstack.protocols.dht.records import dag_cbor
+from py_p2pstack.protocols.dht.records.ranking import best_of
 from py_p2pstack.wire.pb.ipns_pb2 import IpnsEntry
 
 PREFIX = b"/ipns/"
@@ -149,18 +150,12 @@ class IpnsValidator:
 
     def select(self, key: bytes, values: Sequence[bytes], now: float) -> int:
         """Return the one with the highest sequence, then the latest end, then the larger bytes."""
-        best: tuple[tuple[int, int, bytes], int] | None = None
-        for index, value in enumerate(values):
-            try:
-                record = IpnsRecord.parse(value)
-            except InvalidRecord:
-                continue
-            rank = (record.sequence, record.validity, value)
-            if best is None or rank > best[0]:
-                best = rank, index
-        if best is None:
-            raise InvalidRecord("none of the values is an IPNS record")
-        return best[1]
+        return best_of(values, _rank, "IPNS")
+
+
+def _rank(value: bytes) -> tuple[int, int, bytes]:
+    record = IpnsRecord.parse(value)
+    return record.sequence, record.validity, value
 
 
 def routing_key(name: PeerId) -> bytes:

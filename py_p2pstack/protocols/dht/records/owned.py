@@ -19,6 +19,7 @@ from google.protobuf.message import DecodeError
 
 from py_p2pstack.errors import InvalidPeerId, InvalidRecord, RecordError
 from py_p2pstack.identity import Envelope, PeerId, PrivateKey
+from py_p2pstack.protocols.dht.records.ranking import best_of
 from py_p2pstack.wire.pb.owned_pb2 import OwnedRecord as _Message
 
 PREFIX = b"/owned/"
@@ -123,19 +124,13 @@ class OwnedValidator:
 
     def select(self, key: bytes, values: Sequence[bytes], now: float) -> int:
         """Return the one with the highest sequence, then the latest expiry, then the larger signed bytes."""
-        best: tuple[tuple[int, float, bytes], int] | None = None
-        for index, value in enumerate(values):
-            try:
-                envelope = _envelope(value)
-                record = OwnedRecord._read(envelope)
-            except InvalidRecord:
-                continue
-            rank = (record.sequence, record.expires or math.inf, envelope.payload)
-            if best is None or rank > best[0]:
-                best = rank, index
-        if best is None:
-            raise InvalidRecord("none of the values is an owned record")
-        return best[1]
+        return best_of(values, _rank, "owned")
+
+
+def _rank(value: bytes) -> tuple[int, float, bytes]:
+    envelope = _envelope(value)
+    record = OwnedRecord._read(envelope)
+    return record.sequence, record.expires or math.inf, envelope.payload
 
 
 def key_of(owner: PeerId, name: str = "") -> bytes:
