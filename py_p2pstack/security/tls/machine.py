@@ -15,6 +15,7 @@ from py_p2pstack.core.types import ProtocolId
 from py_p2pstack.errors import DecryptError, HandshakeError, LocalProtocolError
 from py_p2pstack.identity import PeerId, PrivateKey, PublicKey
 from py_p2pstack.security.tls import certificate
+from py_p2pstack.security.tls.openssl import PARTIAL_WRITE
 from py_p2pstack.security.tls.records import TlsRecords, next_record, reason
 
 PROTOCOL: ProtocolId = "/tls/1.0.0"
@@ -175,6 +176,7 @@ def make_context(own: certificate.Certificate, muxers: Sequence[ProtocolId]) -> 
     context.set_tls13_ciphersuites(_CIPHERS)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_options(SSL.OP_NO_TICKET)
+    context.clear_mode(PARTIAL_WRITE)
     context.use_certificate(own.x509)
     context.use_privatekey(own.key)
     context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, _judge)

@@ -16,6 +16,7 @@ from py_p2pstack.core.types import Buffer
 
 MAX_FRAGMENT = 16384  # plaintext bytes of one TLS record (RFC 8446 §5.1)
 FRAGMENTS = 4  # records whose plaintext comes as one piece
+PARTIAL_WRITE = 1  # SSL_MODE_ENABLE_PARTIAL_WRITE, on in pyOpenSSL: a call seals one record; off, it seals all it is given
 
 
 class Channel(Protocol):
@@ -44,13 +45,7 @@ class Public:
 
     def seal(self, plaintext: Buffer) -> None:
         """See `Channel.seal`."""
-        send = self._connection.send
-        size = len(plaintext)
-        sent = send(plaintext)
-        if sent < size:
-            view = memoryview(plaintext)
-            while sent < size:  # a fragment a call
-                sent += send(view[sent:])
+        self._connection.send(plaintext)  # whole: contexts have `PARTIAL_WRITE` off
 
     def take_sealed(self, out: memoryview) -> int:
         """See `Channel.take_sealed`."""
