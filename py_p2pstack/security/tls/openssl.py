@@ -16,7 +16,7 @@ from py_p2pstack.core.types import Buffer
 
 MAX_FRAGMENT = 16384  # plaintext bytes of one TLS record (RFC 8446 §5.1)
 FRAGMENTS = 4  # records whose plaintext comes as one piece
-PARTIAL_WRITE = 1  # SSL_MODE_ENABLE_PARTIAL_WRITE, on in pyOpenSSL: a call seals one record; off, it seals all it is given
+PARTIAL_WRITE = 1  # SSL_MODE_ENABLE_PARTIAL_WRITE: a call seals one record; with it off, all it is given
 
 
 class Channel(Protocol):
