@@ -103,7 +103,11 @@ func (n *node) connect(ctx context.Context, req *request) (result, error) {
 		return nil, errors.New("connected, and closed again at once")
 	}
 	state := conns[0].ConnState()
-	return result{"peer_id": info.ID.String(), "security": state.Security, "muxer": state.StreamMultiplexer}, nil
+	told := result{"peer_id": info.ID.String(), "security": nil, "muxer": nil} // QUIC has neither
+	if state.Security != "" {
+		told["security"], told["muxer"] = state.Security, state.StreamMultiplexer
+	}
+	return told, nil
 }
 
 func (n *node) disconnect(_ context.Context, req *request) (result, error) {

@@ -2,6 +2,8 @@ package main
 
 import (
 	"crypto/rand"
+	cryptotls "crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"os"
 
@@ -20,6 +22,7 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
 	tls "github.com/libp2p/go-libp2p/p2p/security/tls"
+	libp2pquic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	"github.com/libp2p/go-libp2p/p2p/transport/websocket"
 )
@@ -55,7 +58,29 @@ func readPSK(path string) (pnet.PSK, error) {
 	return pnet.DecodeV1PSK(file)
 }
 
-// newNode builds a host that talks TCP and WebSocket, limits nothing and offers no service beside the test protocols.
+// overWeb is WebSocket, with the certificates of wss that were given.
+func overWeb(opts *options) (libp2p.Option, error) {
+	var settings []any
+	if opts.webCert != "" {
+		cert, err := cryptotls.LoadX509KeyPair(opts.webCert, opts.webCert)
+		if err != nil {
+			return nil, err
+		}
+		settings = append(settings, websocket.WithTLSConfig(&cryptotls.Config{Certificates: []cryptotls.Certificate{cert}}))
+	}
+	if opts.webTrust != "" {
+		pem, err := os.ReadFile(opts.webTrust)
+		if err != nil {
+			return nil, err
+		}
+		trusted := x509.NewCertPool()
+		trusted.AppendCertsFromPEM(pem)
+		settings = append(settings, websocket.WithTLSClientConfig(&cryptotls.Config{RootCAs: trusted}))
+	}
+	return libp2p.Transport(websocket.New, settings...), nil
+}
+
+// newNode builds a host that talks TCP, WebSocket and QUIC, limits nothing and offers no service beside the test protocols.
 func newNode(opts *options, all *[]*node) (*node, error) {
 	key, err := newKey(opts.keyType)
 	if err != nil {
@@ -65,13 +90,17 @@ func newNode(opts *options, all *[]*node) (*node, error) {
 	if opts.security == "tls" {
 		secure = libp2p.Security(tls.ID, tls.New)
 	}
-	private := libp2p.Option(func(*libp2p.Config) error { return nil })
+	quicOrPrivate := libp2p.Transport(libp2pquic.NewTransport) // which has no private networks
 	if opts.psk != "" {
 		psk, err := readPSK(opts.psk)
 		if err != nil {
 			return nil, err
 		}
-		private = libp2p.PrivateNetwork(psk)
+		quicOrPrivate = libp2p.PrivateNetwork(psk)
+	}
+	web, err := overWeb(opts)
+	if err != nil {
+		return nil, err
 	}
 	listen := libp2p.NoListenAddrs
 	if len(opts.listen) > 0 {
@@ -83,9 +112,9 @@ func newNode(opts *options, all *[]*node) (*node, error) {
 		listen,
 		// A dial from the listening port would meet TIME_WAIT when one peer is dialled again and again.
 		libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()),
-		libp2p.Transport(websocket.New),
+		web,
 		secure,
-		private,
+		quicOrPrivate,
 		libp2p.Muxer(yamux.ID, yamux.DefaultTransport),
 		libp2p.ResourceManager(&network.NullResourceManager{}),
 		libp2p.ConnectionManager(connmgr.NullConnMgr{}),

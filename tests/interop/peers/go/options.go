@@ -23,6 +23,8 @@ type options struct {
 	dhtPrefix string
 	nodes     int
 	psk       string
+	webCert   string
+	webTrust  string
 }
 
 func parseOptions(args []string) (*options, error) {
@@ -49,6 +51,8 @@ func parseOptions(args []string) (*options, error) {
 	oneOf(&opts.dht, "dht", "off", "off", "server", "client")
 	flags.StringVar(&opts.dhtPrefix, "dht-prefix", "/p2pstack", "prefix of the DHT protocol")
 	flags.StringVar(&opts.psk, "psk", "", "key file of a private network")
+	flags.StringVar(&opts.webCert, "web-cert", "", "PEM file with certificate chain and key, to listen on wss")
+	flags.StringVar(&opts.webTrust, "web-trust", "", "PEM file with the certificates trusted on wss")
 	flags.IntVar(&opts.nodes, "nodes", 1, "how many hosts this process runs")
 	if err := flags.Parse(args); err != nil {
 		return nil, fmt.Errorf("%w: %w", errUsage, err)
