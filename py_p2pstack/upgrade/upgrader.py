@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import anyio
@@ -60,6 +60,7 @@ class Upgrader:
         transport: str,
         peer: PeerId | None = None,
         optimistic: bool = False,
+        without: Collection[ProtocolId] = (),
     ) -> MuxedConnection:
         """Upgrade within `handshake_timeout`; on any failure, and when cancelled, the raw connection is closed.
 
@@ -69,7 +70,8 @@ class Upgrader:
             transport: the transport's name, for the connection's info.
             peer: who the remote must prove to be; None: anyone.
             optimistic: save a round trip, outbound, if the peer speaks our first security protocol; if it does not,
-                the attempt fails with a NegotiationError of which `can_fall_back` is true: try again without.
+                the attempt fails with a NegotiationError of which `can_fall_back` is true: try again without it.
+            without: security protocols not to propose.
 
         Raises:
             SecurityError, NegotiationError, RemoteProtocolError, ConnectionClosed, OperationTimeout, OSError.
@@ -77,20 +79,29 @@ class Upgrader:
         timeout = self.config.handshake_timeout
         try:
             with anyio.move_on_after(timeout):
-                return await self._upgrade(raw, direction, transport, peer, optimistic)
+                return await self._upgrade(raw, direction, transport, peer, optimistic, without)
             raise OperationTimeout(f"the connection was not set up within {timeout:g} s")
         except BaseException:
             raw.close()
             raise
 
     async def _upgrade(
-        self, raw: RawConnection, direction: Direction, transport: str, peer: PeerId | None, optimistic: bool
+        self,
+        raw: RawConnection,
+        direction: Direction,
+        transport: str,
+        peer: PeerId | None,
+        optimistic: bool,
+        without: Collection[ProtocolId],
     ) -> MuxedConnection:
         initiator = direction is Direction.OUTBOUND
         pipe = RawPipe(raw)
         names = tuple(self._muxers)
+        securities = self._securities
+        if without:
+            securities = {name: security for name, security in securities.items() if name not in without}
         security, secured = await secure(
-            pipe, self._securities, initiator=initiator, peer=peer, muxers=names, optimistic=optimistic
+            pipe, securities, initiator=initiator, peer=peer, muxers=names, optimistic=optimistic
         )
         muxer, unread, early = await choose_muxer(pipe, secured, names, initiator=initiator)
         info = ConnectionInfo(
@@ -140,8 +151,9 @@ class UpgradingTransport:
         except NegotiationError as refusal:
             if not upgrader.can_fall_back(refusal):
                 raise
+            refused = refusal.protocols
         raw = await self._raw.dial(address)
-        return await upgrader.upgrade(raw, Direction.OUTBOUND, transport=name, peer=peer)
+        return await upgrader.upgrade(raw, Direction.OUTBOUND, transport=name, peer=peer, without=refused)
 
     async def listen(self, address: Multiaddr) -> Listener:
         """Bind; see `core.transport.Transport.listen`."""
