@@ -227,6 +227,10 @@ class ProvideFailed(RoutingError):
         self.result = result
 
 
+class DhtClosed(RoutingError):
+    """The DHT was left while the operation ran, or was not entered (again)."""
+
+
 class NotEnabled(RoutingError):
     """This node was configured to take no part in such operations."""
 

@@ -1,7 +1,9 @@
-"""The tasks of an object that is entered: they live as long as the block, and end with it without a word."""
+"""What goes on in an object that is entered, its own tasks and the calls of others, lives as long as the block."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 import anyio
@@ -24,3 +26,51 @@ class OwnTasks:
     ) -> None:
         self._group.cancel_scope.cancel()
         await self._group.__aexit__(None, None, None)
+
+
+class OwnCalls:
+    """The calls of others into an object that is entered: none outlives the block, each is told of its end.
+
+    with self._calls.call(): ...    # in each method that awaits
+    """
+
+    def __init__(self, closed: Callable[[], Exception]) -> None:
+        """`closed` makes what is raised by a call that the end cut short, and by one before `open` or after the end."""
+        self._closed = closed
+        self._open = False
+        self._scopes: set[anyio.CancelScope] = set()
+        self._none_left = anyio.Event()
+
+    def open(self) -> None:
+        """Let calls in."""
+        self._open = True
+
+    def check(self) -> None:
+        """Raise if calls are not let in."""
+        if not self._open:
+            raise self._closed()
+
+    @contextmanager
+    def call(self) -> Iterator[None]:
+        """Around what a call does."""
+        self.check()
+        with anyio.CancelScope() as scope:
+            self._scopes.add(scope)
+            try:
+                yield
+            finally:
+                self._scopes.discard(scope)
+                if not self._scopes:
+                    self._none_left.set()
+        if scope.cancelled_caught:
+            raise self._closed()
+
+    async def aclose(self) -> None:
+        """Let no more calls in, cancel those under way, and wait for their end: what they use is still there."""
+        self._open = False
+        with anyio.CancelScope(shield=True):
+            while self._scopes:
+                self._none_left = anyio.Event()
+                for scope in self._scopes:
+                    scope.cancel()
+                await self._none_left.wait()

@@ -10,7 +10,7 @@ from typing import Generic, Self, TypeVar
 import anyio
 from anyio.abc import TaskGroup
 
-from py_p2pstack.errors import LookupFailure, P2PError
+from py_p2pstack.errors import DhtClosed, P2PError
 
 T = TypeVar("T")
 
@@ -28,7 +28,7 @@ class Found(Generic[T]):
     caller: an iteration may be cancelled and taken up again, left, or forgotten. Forgotten for good, the operation ends
     with the next thing it finds, or by itself. One task iterates at a time.
 
-    What was found before a failure is given out first; then the failure is raised, once.
+    What was found before a failure is given out first; then the failure is raised, once: DhtClosed if the DHT was left.
     """
 
     __slots__ = ("__weakref__", "_begun", "_channel", "_operation", "_tasks")
@@ -94,7 +94,7 @@ class Found(Generic[T]):
         try:
             self._tasks.start_soon(run)
         except RuntimeError:
-            channel.end(LookupFailure("the DHT was left"))
+            channel.end(DhtClosed("the DHT was left"))
 
 
 class _Channel(Generic[T]):
@@ -113,7 +113,7 @@ class _Channel(Generic[T]):
 
     async def run(self, operation: Operation[T]) -> None:
         """The task: run the operation to its end, and pass on how it ended."""
-        failure: P2PError | None = LookupFailure("the DHT was left")
+        failure: P2PError | None = DhtClosed("the DHT was left")
         try:
             with self._scope:
                 try:

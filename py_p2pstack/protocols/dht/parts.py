@@ -19,8 +19,9 @@ from py_p2pstack.core.notifications import (
     PeerIdentified,
     PeerProtocolsUpdated,
 )
+from py_p2pstack.errors import DhtClosed
 from py_p2pstack.events import Subscription
-from py_p2pstack.lifetime import OwnTasks
+from py_p2pstack.lifetime import OwnCalls, OwnTasks
 from py_p2pstack.protocols.dht.admission import Admission
 from py_p2pstack.protocols.dht.codec import MessageType
 from py_p2pstack.protocols.dht.config import DhtConfig
@@ -77,6 +78,7 @@ class DhtParts:
         self._handlers = Handlers(host.id, self.routing_table, self._node, k=config.lookup.k)
         self._rules = config.rules
         self._modes: Modes | None = None
+        self._calls = OwnCalls(lambda: DhtClosed("the DHT was left, or not entered"))
 
     def __repr__(self) -> str:
         return f"<Dht {self.config.protocol} {self.mode} {len(self.routing_table)} peers>"
@@ -114,6 +116,8 @@ class DhtParts:
                 tasks.start_soon(self._refresher.keep_addresses)
             for peer in node.connected_peers():
                 self._admission.found(peer)
+            stack.push_async_callback(self._calls.aclose)
+            self._calls.open()
             self._stack = stack.pop_all()
         return self
 

@@ -31,6 +31,7 @@ class Dht(DhtParts):
             found = await dht.find_peer(peer_id)
 
     Every operation may be cancelled and bounded by time from outside (`anyio.fail_after`), besides its own `timeout`.
+    Leaving the block ends those that other tasks have under way: each raises DhtClosed, as whatever is asked later.
     """
 
     # --- what an application asks -----------------------------------------------------------------
@@ -40,8 +41,9 @@ class Dht(DhtParts):
 
         Returns how many peers are in the table then; 0 means that there is nobody to ask.
         """
-        await self._refresher.gather()
-        await self._refresher.refresh(force=True)
+        with self._calls.call():
+            await self._refresher.gather()
+            await self._refresher.refresh(force=True)
         return len(self.routing_table)
 
     def network_size(self) -> NetworkSize | None:
@@ -63,6 +65,10 @@ class Dht(DhtParts):
             LookupFailure: there is nobody to ask.
             OperationTimeout: it took too long.
         """
+        with self._calls.call():
+            return await self._find_peer(peer, timeout, on_event)
+
+    async def _find_peer(self, peer: PeerId, timeout: float | None, on_event: OnEvent | None) -> PeerInfo:
         if peer == self.host.id:
             return PeerInfo(peer, tuple(self.host.addrs))
         node = self._node
@@ -100,7 +106,8 @@ class Dht(DhtParts):
         """Like `get_closest_peers`, with all that is to be told about how it went."""
         if not 0 < len(key) <= codec.MAX_KEY:
             raise ValueError(f"a key has 1..{codec.MAX_KEY} bytes")
-        return await self._lookups.nearest(key, timeout=timeout, on_event=on_event)
+        with self._calls.call():
+            return await self._lookups.nearest(key, timeout=timeout, on_event=on_event)
 
     async def put_value(
         self,
@@ -130,7 +137,10 @@ class Dht(DhtParts):
             StorageError: our datastore failed.
             NotEnabled: the config says so.
         """
-        return await self._values_or_raise().put(_key(key), value, quorum=quorum, timeout=timeout, on_event=on_event)
+        with self._calls.call():
+            return await self._values_or_raise().put(
+                _key(key), value, quorum=quorum, timeout=timeout, on_event=on_event
+            )
 
     async def get_value(
         self, key: str | bytes, *, quorum: int = 0, timeout: float | None = None, on_event: OnEvent | None = None
@@ -148,7 +158,8 @@ class Dht(DhtParts):
             ValueNotFound: nobody who answered has a valid value.
             LookupFailure, OperationTimeout, NotEnabled, InvalidRecord (no key): as `put_value`.
         """
-        return await self._values_or_raise().get(_key(key), quorum=quorum, timeout=timeout, on_event=on_event)
+        with self._calls.call():
+            return await self._values_or_raise().get(_key(key), quorum=quorum, timeout=timeout, on_event=on_event)
 
     def search_value(
         self, key: str | bytes, *, quorum: int = 0, timeout: float | None = None, on_event: OnEvent | None = None
@@ -164,9 +175,11 @@ class Dht(DhtParts):
 
     async def stop_publishing(self, key: str | bytes) -> None:
         """Forget a value we put: it is put no more, and peers forget it within 48 hours. Raises StorageError."""
-        await self._values_or_raise().stop_publishing(_key(key))
+        with self._calls.call():
+            await self._values_or_raise().stop_publishing(_key(key))
 
     def _values_or_raise(self) -> Values:
+        self._calls.check()
         if self._values is None:
             raise NotEnabled("this node has no part in values")
         return self._values
@@ -195,7 +208,10 @@ class Dht(DhtParts):
             ProvideFailed: nobody could be told; its `result` tells why.
             LookupFailure, OperationTimeout, StorageError, NotEnabled: as `put_value`.
         """
-        return await self._providers_or_raise().provide(content, announce=announce, timeout=timeout, on_event=on_event)
+        with self._calls.call():
+            return await self._providers_or_raise().provide(
+                content, announce=announce, timeout=timeout, on_event=on_event
+            )
 
     async def provide_many(self, contents: Iterable[bytes | str]) -> int:
         """Provide any number of contents as `provide` does, but in the background, from now on; returns how many.
@@ -203,11 +219,13 @@ class Dht(DhtParts):
         Their regions of the key space are gone through instead of a lookup for each: a hundred thousand contents among
         a thousand peers take about a hundred lookups. Raises ValueError, StorageError, NotEnabled.
         """
-        return await self._providers_or_raise().provide_many(contents)
+        with self._calls.call():
+            return await self._providers_or_raise().provide_many(contents)
 
     async def stop_providing(self, *contents: bytes | str) -> None:
         """Provide this no longer; those told forget it within 48 hours. Raises ValueError, StorageError, NotEnabled."""
-        await self._providers_or_raise().stop(contents)
+        with self._calls.call():
+            await self._providers_or_raise().stop(contents)
 
     def find_providers(
         self,
@@ -238,6 +256,7 @@ class Dht(DhtParts):
         return self._providers_or_raise().find(content, count=count, timeout=timeout, on_event=on_event)
 
     def _providers_or_raise(self) -> Providers:
+        self._calls.check()
         if self._providers is None:
             raise NotEnabled("this node has no part in providers")
         return self._providers
@@ -245,7 +264,8 @@ class Dht(DhtParts):
     async def ping(self, peer: PeerId) -> float:
         """Return the seconds a PING of the DHT took there and back. Raises as `find_node` does."""
         start = anyio.current_time()
-        await self._node.request(peer, Message(type=MessageType.PING))
+        with self._calls.call():
+            await self._node.request(peer, Message(type=MessageType.PING))
         return anyio.current_time() - start
 
     async def find_node(self, peer: PeerId, key: bytes) -> list[PeerInfo]:
@@ -254,7 +274,8 @@ class Dht(DhtParts):
         Raises OperationTimeout, RemoteProtocolError, DialError, NegotiationError, ConnectionClosed, StreamError,
         ResourceLimitExceeded.
         """
-        return await self._node.find_node(peer, key)
+        with self._calls.call():
+            return await self._node.find_node(peer, key)
 
     @asynccontextmanager
     async def watch(self, buffer: int = 1024) -> AsyncIterator[Subscription[QueryEvent]]:

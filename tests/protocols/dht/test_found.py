@@ -9,7 +9,7 @@ from contextlib import aclosing, asynccontextmanager
 import anyio
 import pytest
 
-from py_p2pstack.errors import LookupFailure, P2PError
+from py_p2pstack.errors import DhtClosed, LookupFailure, P2PError
 from py_p2pstack.lifetime import OwnTasks
 from py_p2pstack.protocols.dht.found import Found
 from tests.protocols.dht.nodes import in_virtual_time
@@ -147,7 +147,7 @@ async def test_the_end_of_the_dht_ends_the_iteration_with_an_error() -> None:
     async with anyio.create_task_group() as outside, begun(Counting(100)) as found:
 
         async def iterate() -> None:
-            with pytest.raises(LookupFailure, match="left"):
+            with pytest.raises(DhtClosed, match="left"):
                 async for _ in found:
                     pass
             failures.append(True)
@@ -157,7 +157,7 @@ async def test_the_end_of_the_dht_ends_the_iteration_with_an_error() -> None:
     assert failures == [True]
     async with begun(Counting()) as late:
         pass
-    with pytest.raises(LookupFailure, match="left"):
+    with pytest.raises(DhtClosed, match="left"):
         await anext(late)
 
 
