@@ -27,7 +27,7 @@ HOME = "192.0.2.1"
 
 
 class Internet:
-    """Hosts by IP address. Where nobody listens a connection is refused; a host `network.cut` cuts off is silent."""
+    """Hosts by IP address. Where nobody listens a connection is refused."""
 
     def __init__(self, network: MemoryNetwork) -> None:
         self.network = network
@@ -35,6 +35,8 @@ class Internet:
         """When, in virtual seconds, which attempt began."""
         self.unreachable: set[str] = set()
         """Hosts without a route to them: one hears of it at once."""
+        self.silent: set[str] = set()
+        """Addresses that swallow what they are sent."""
         self.listeners: dict[Multiaddr, Listener] = {}
         self._ends: list[MemoryConnection] = []
 
@@ -52,26 +54,25 @@ class Internet:
         self.dialled.append((anyio.current_time(), str(address)))
         if host in self.unreachable:
             raise OSError(errno.ENETUNREACH, "network is unreachable")
-        await self._travel(host, round_trip)
+        if str(address) in self.silent:
+            await anyio.sleep_forever()
+        trip = self.network.latency_between(HOME, host) if round_trip else 0
+        await anyio.sleep(trip)
         listener = self.listeners.get(address)
         if listener is None:
-            await self._travel(host, round_trip)
+            await anyio.sleep(trip)
             raise ConnectionRefusedError(errno.ECONNREFUSED, "connection refused")
-        local = Multiaddr.parse(f"/ip4/{HOME}/tcp/{50_000 + len(self._ends)}")
+        port = 50_000 + len(self._ends)
+        local = Multiaddr.parse(f"/ip4/{HOME}/" + (f"tcp/{port}" if round_trip else f"udp/{port}/quic-v1"))
         ours, theirs = connection_pair(self.network, HOME, host, local, listener.address)
         self._ends += (ours, theirs)
         listener.arrive(theirs)
         try:
-            await self._travel(host, round_trip)
+            await anyio.sleep(trip)
         except BaseException:
             ours.close()
             raise
         return ours
-
-    async def _travel(self, host: str, travel: bool) -> None:
-        await anyio.sleep(self.network.latency_between(HOME, host) if travel else 0)
-        if travel:
-            await self.network.wait_reachable(HOME, host)
 
     def bind(self, endpoint: Endpoint | None, address: Multiaddr, config: SocketConfig | None = None) -> Listener:
         """See `sockets.bind`."""
