@@ -43,7 +43,7 @@ proto: $(STAMP) ## generate py_p2pstack/wire/pb from proto/
 	$(BIN)/python proto/generate.py
 
 interop: $(STAMP) ## real go-, rust-, js- and py-libp2p peers, both ways; writes docs/interop.md
-	$(BIN)/python -m pytest tests/interop -m interop
+	$(BIN)/python -m pytest tests/interop -m interop -rs
 
 bench: $(STAMP) ## speed beside the floor, py-libp2p and go-libp2p; ends in one table
 	$(BIN)/python -m benchmarks

@@ -14,6 +14,8 @@ class Matrix:
     def __init__(self) -> None:
         self._cells: dict[str, dict[tuple[str, str], list[tuple[str, str]]]] = {}
         self._names: dict[str, str] = {}
+        self.browser: str | None = None
+        """What the browser calls itself, if there was one."""
 
     def name(self, language: str, name: str) -> None:
         """Note what the peer of a language calls itself."""
@@ -63,5 +65,6 @@ class Matrix:
             "✓ seen to work · ✗ failed · "
             "– the peer's library has no such thing, is known to fail at it (the test says why), or cannot tell.\n"
             "A row that names its own direction fills the first column of its peer alone.\n\n"
-            f"{self.table()}\n"
+            f"{self.table()}\n\n"
+            f"The page: {self.browser or 'none, there is no browser where this was written'}.\n"
         )

@@ -1,0 +1,137 @@
+"""A page with js-libp2p in a real Chromium, over WebSocket: it dials our nodes, and reads and writes their DHT."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from tests.interop.conftest import MATRIX, start
+from tests.interop.peer import Peer
+from tests.interop.test_dht import until_known
+from tests.interop.test_values import contents, encoded, found_provider, sign, until
+
+pytestmark = pytest.mark.interop
+
+MIB = 1 << 20
+LISTENING = ("--listen", "/ip4/127.0.0.1/tcp/0", "--listen", "/ip4/127.0.0.1/tcp/0/ws")
+BACKENDS = ("asyncio", "trio", "asyncio")
+
+
+def node(backend: str, *options: str) -> Peer:
+    """One of ours, in the DHT, that pages can dial, and others over TCP."""
+    return start("ours", *LISTENING, "--dht", "server", "--backend", backend, *options, listen=False)
+
+
+def websocket_address(node: Peer) -> str:
+    """Where a page can dial a node that listens on TCP too."""
+    return next(str(address) for address in node.ready["addrs"] if "/ws/" in address)
+
+
+def opened(request: pytest.FixtureRequest, stack: ExitStack) -> Peer:
+    """A page that knows nobody; skips where there is no browser."""
+    page = stack.enter_context(start("browser", "--dht", "client", listen=False))
+    request.config.stash[MATRIX].browser = page.name
+    return page
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[list[Peer]]:
+    """Three of ours that know each other; the first is the one that pages are told of."""
+    with ExitStack() as stack:
+        three = [stack.enter_context(node(backend)) for backend in BACKENDS]
+        for other in three[1:]:
+            other.call("connect", addr=three[0].address)
+            until_known(three[0], other)
+        for each in three:
+            each.call("bootstrap")
+        yield three
+
+
+@pytest.fixture(scope="module")
+def page(request: pytest.FixtureRequest, nodes: list[Peer]) -> Iterator[Peer]:
+    """A page that dialled the first node over WebSocket, and looked round."""
+    with ExitStack() as stack:
+        page = opened(request, stack)
+        page.call("connect", addr=websocket_address(nodes[0]))
+        page.call("bootstrap")
+        yield page
+
+
+def row(claim: str) -> pytest.MarkDecorator:
+    """The row of a claim; the browser's library is js."""
+    return pytest.mark.row(f"a page in Chromium: {claim}", others=("js",))
+
+
+@row("dial over WebSocket, ping, identify")
+def test_page_and_node_see_each_other(nodes: list[Peer], page: Peer) -> None:
+    assert len(page.call("ping", peer=nodes[0].id, count=3)["rtt_ms"]) == 3
+    assert len(nodes[0].call("ping", peer=page.id, count=3)["rtt_ms"]) == 3
+    seen = page.call("identify", peer=nodes[0].id)
+    assert seen["agent"].startswith("py_p2pstack/")
+    assert "/p2pstack/kad/1.0.0" in seen["protocols"]
+    assert seen["observed_addr"].endswith("/ws")
+    seen = nodes[0].call("identify", peer=page.id)
+    assert "Chrome/" in seen["agent"]
+    assert seen["key_type"] == "ed25519"
+    assert "/p2pstack/kad/1.0.0" not in seen["protocols"]  # a client
+
+
+@row("echo 16 MiB, 100 concurrent streams, stream reset, both ways")
+def test_streams_carry_what_they_carry_elsewhere(nodes: list[Peer], page: Peer) -> None:
+    for opener, server in ((page, nodes[0]), (nodes[0], page)):
+        assert opener.call("echo", peer=server.id, size=16 * MIB, chunk=65536) == {"bytes": 16 * MIB, "ok": True}
+        assert opener.call("streams", peer=server.id, count=100, size=1000) == {"opened": 100}
+        assert opener.call("reset", peer=server.id, code=7)["reset"]
+
+
+@row("DHT: value put there, kept and got by all our nodes")
+@pytest.mark.parametrize("kind", ["/v/", "/ipns/"])
+def test_every_node_has_what_a_page_put(nodes: list[Peer], page: Peer, kind: str) -> None:
+    key, value = ("/v/from a page", encoded(b"\x00\xff" * 5000)) if kind == "/v/" else sign(page, kind)
+    page.call("put", key=key, value=value)
+    for each in nodes:
+        assert page.call("get_at", peer=each.id, key=key) == {"value": value}
+        assert each.call("get", key=key) == {"value": value}
+
+
+@row("DHT: value put by our nodes, got there")
+def test_a_page_gets_what_any_node_put(nodes: list[Peer], page: Peer) -> None:
+    for number, each in enumerate(nodes):
+        key, value = f"/v/from node {number}", encoded(each.id.encode() * 100)
+        assert each.call("put", key=key, value=value) == {"replicas": 2}
+        assert page.call("get", key=key) == {"value": value}
+
+
+@row("DHT: provided by us, found there")
+def test_a_page_finds_the_provider_of_a_key(nodes: list[Peer], page: Peer) -> None:
+    """Not the other way round: nobody keeps a provider that has no address, as a page has none."""
+    key = contents(f"of {nodes[1].id}")
+    nodes[1].call("provide", key=key)
+    addresses = found_provider(page, key, nodes[1])
+    assert addresses is not None
+    assert any(websocket_address(nodes[1]).startswith(address) for address in addresses)
+
+
+@row("DHT: a node it was not told of is found there, dialled and talked to")
+def test_a_page_finds_and_dials_a_node_it_was_not_told_of(nodes: list[Peer], page: Peer) -> None:
+    """The stranger comes when the page has looked round already."""
+    with node("trio", "--dht-idle") as stranger:
+        stranger.call("connect", addr=nodes[0].address)
+        until_known(nodes[0], stranger)
+        assert stranger.id not in page.call("peers")["peers"]
+        found = page.call("find_peer", target=stranger.id)
+        assert found["id"] == stranger.id
+        [address] = {each for each in found["addrs"] if each.endswith("/ws")}
+        page.call("connect", addr=f"{address}/p2p/{stranger.id}")
+        assert page.call("echo", peer=stranger.id, size=MIB, chunk=4096) == {"bytes": MIB, "ok": True}
+
+
+@row("it is closed, and its connection is gone")
+def test_a_page_that_is_closed_is_gone_from_the_node(request: pytest.FixtureRequest, nodes: list[Peer]) -> None:
+    with ExitStack() as stack:
+        page = opened(request, stack)
+        page.call("connect", addr=websocket_address(nodes[0]))
+        assert page.id in nodes[0].call("peers")["peers"]
+    until(lambda: page.id not in nodes[0].call("peers")["peers"])
