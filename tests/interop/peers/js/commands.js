@@ -44,8 +44,8 @@ export function commands ({ node, ends, closes, closedHere }) {
       const connection = await node.dial(multiaddr(addr), { signal })
       return {
         peer_id: connection.remotePeer.toString(),
-        security: connection.encryption ?? null,
-        muxer: connection.multiplexer ?? null
+        security: connection.encryption === 'native' ? null : connection.encryption, // QUIC has neither
+        muxer: connection.multiplexer === 'quic' ? null : connection.multiplexer
       }
     },
 

@@ -1,5 +1,7 @@
 // The libp2p node: every limit that would hinder a test on loopback is lifted here.
 
+import { readFileSync } from 'node:fs'
+import { setDefaultCACertificates } from 'node:tls'
 import { generateKeyPair } from '@libp2p/crypto/keys'
 import { identify, identifyPush } from '@libp2p/identify'
 import { kadDHT, passthroughMapper } from '@libp2p/kad-dht'
@@ -14,6 +16,9 @@ import { ipnsSelector } from 'ipns/selector'
 import { ipnsValidator } from 'ipns/validator'
 import { createLibp2p } from 'libp2p'
 import { MAX_STREAMS } from './handlers.js'
+
+// Native code, which not every platform has: there the peer goes without.
+const { quic } = await import('@chainsafe/libp2p-quic').catch(() => ({}))
 
 const MAX_CONNECTIONS = 65_536
 
@@ -41,6 +46,18 @@ const namespaces = {
   selectors: { v: () => 0, ipns: ipnsSelector }
 }
 
+/** WebSocket, with the certificates of wss that were given. */
+function overWeb (options) {
+  if (options['web-trust'] !== '') {
+    setDefaultCACertificates([readFileSync(options['web-trust'], 'utf8')]) // the library leaves no other way
+  }
+  if (options['web-cert'] === '') {
+    return webSockets()
+  }
+  const pem = readFileSync(options['web-cert'])
+  return webSockets({ https: { cert: pem, key: pem } })
+}
+
 export async function createNode (options) {
   const services = {
     identify: identify({ maxInboundStreams: MAX_STREAMS, maxOutboundStreams: MAX_STREAMS }),
@@ -64,7 +81,7 @@ export async function createNode (options) {
   const node = await createLibp2p({
     privateKey,
     addresses: { listen: options.listen },
-    transports: [tcp(), webSockets()],
+    transports: [tcp(), overWeb(options), ...(quic == null ? [] : [quic({ maxConcurrentStreamLimit: MAX_STREAMS })])],
     connectionEncrypters: [SECURITY[options.security]()],
     streamMuxers: [MUXERS[options.muxer]()],
     connectionManager: {

@@ -19,6 +19,8 @@ export function parseOptions (argv) {
     muxer: 'yamux',
     dht: 'off',
     'dht-prefix': '/p2pstack',
+    'web-cert': '', // PEM file with chain and key, to listen on wss
+    'web-trust': '', // PEM file with the certificates trusted on wss
     nodes: 1
   }
 

@@ -9,6 +9,7 @@ mod muxer;
 mod node;
 mod options;
 mod rpc;
+mod transport;
 
 use std::process::ExitCode;
 use std::time::Duration;

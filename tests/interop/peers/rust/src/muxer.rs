@@ -16,7 +16,7 @@ use libp2p::core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade,
 use yamux::{Config, Connection, ConnectionError, Mode};
 
 /// As many as the default receive window of a connection, 1 GiB, has room for at 256 KiB each.
-const MAX_STREAMS: usize = 4096;
+pub const MAX_STREAMS: usize = 4096;
 
 #[derive(Clone)]
 pub struct Yamux;

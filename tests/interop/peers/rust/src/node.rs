@@ -1,31 +1,24 @@
 //! The task that owns the swarm: it takes orders, watches events, and answers each order when its event has come.
 
 use std::collections::{HashMap, HashSet};
-use std::io;
 use std::time::Duration;
 
 use futures::StreamExt;
-use futures::future::Either;
-use libp2p::core::muxing::StreamMuxerBox;
-use libp2p::core::transport::{Boxed, OrTransport};
-use libp2p::core::upgrade::Version;
-use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{self, ConnectionId, NetworkBehaviour, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, Swarm, Transport, identify, noise, ping, quic, tcp, tls};
+use libp2p::{Multiaddr, PeerId, Swarm, identify, ping};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use crate::accept::{self, Accept};
 use crate::dht::{self, Kad, Queries, Query, Reply};
 use crate::handlers;
-use crate::muxer::Yamux;
-use crate::options::{Dht, Options, Security};
+use crate::muxer::MAX_STREAMS;
+use crate::options::{Dht, Options};
+use crate::transport::transport;
 
-const MAX_STREAMS: usize = 4096;
-const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(24 * 3600); // connections are closed on command
 
 pub enum Order {
@@ -48,28 +41,6 @@ pub struct Behaviour {
     kad: Toggle<Kad>,
     open: libp2p_stream::Behaviour,
     accept: accept::Behaviour,
-}
-
-fn transport(keypair: &Keypair, security: Security) -> io::Result<Boxed<(PeerId, StreamMuxerBox)>> {
-    let tcp = tcp::tokio::Transport::new(tcp::Config::default()).upgrade(Version::V1Lazy);
-    let tcp = match security {
-        Security::Noise => {
-            let noise = noise::Config::new(keypair).map_err(io::Error::other)?;
-            tcp.authenticate(noise).multiplex(Yamux).timeout(UPGRADE_TIMEOUT).boxed()
-        }
-        Security::Tls => {
-            let tls = tls::Config::new(keypair).map_err(io::Error::other)?;
-            tcp.authenticate(tls).multiplex(Yamux).timeout(UPGRADE_TIMEOUT).boxed()
-        }
-    };
-    let mut config = quic::Config::new(keypair);
-    config.max_concurrent_stream_limit = MAX_STREAMS as u32;
-    let quic = quic::tokio::Transport::new(config);
-    let either = OrTransport::new(quic, tcp).map(|output, _| match output {
-        Either::Left((peer, muxer)) => (peer, StreamMuxerBox::new(muxer)),
-        Either::Right(upgraded) => upgraded,
-    });
-    Ok(either.boxed())
 }
 
 pub struct Node {
@@ -102,7 +73,7 @@ impl Node {
             .with_idle_connection_timeout(IDLE_TIMEOUT)
             .with_max_negotiating_inbound_streams(MAX_STREAMS);
         Ok(Self {
-            swarm: Swarm::new(transport(&keypair, options.security)?, behaviour, local, config),
+            swarm: Swarm::new(transport(&keypair, options)?, behaviour, local, config),
             has_dht: options.dht != Dht::Off,
             dials: HashMap::new(),
             leaving: HashMap::new(),

@@ -27,6 +27,10 @@ pub struct Options {
     pub security: Security,
     pub dht: Dht,
     pub dht_prefix: String,
+    /// PEM file with chain and key, to listen on wss.
+    pub web_cert: Option<String>,
+    /// PEM file with the certificates trusted on wss.
+    pub web_trust: Option<String>,
 }
 
 impl Options {
@@ -38,6 +42,8 @@ impl Options {
             security: Security::Noise,
             dht: Dht::Off,
             dht_prefix: "/p2pstack".into(),
+            web_cert: None,
+            web_trust: None,
         };
         while let Some(name) = args.next() {
             let value = args.next().ok_or_else(|| format!("{name} needs a value"))?;
@@ -51,6 +57,8 @@ impl Options {
                 ("--dht", "server") => options.dht = Dht::Server,
                 ("--dht", "client") => options.dht = Dht::Client,
                 ("--dht-prefix", _) => options.dht_prefix = value,
+                ("--web-cert", _) => options.web_cert = Some(value),
+                ("--web-trust", _) => options.web_trust = Some(value),
                 ("--key-type" | "--security" | "--muxer" | "--dht", _) => {
                     return Err(format!("{name} {value} is not supported"));
                 }
