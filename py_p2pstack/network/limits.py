@@ -144,6 +144,8 @@ class ResourceLimits:
     """Other limits for single services with each peer."""
     ip: IpLimits = field(default_factory=IpLimits)
     """Connections per IP address and subnet."""
+    max_undecided_streams_per_peer: int = 128
+    """Inbound streams of one peer without a protocol: half of `transient`, so that none takes all places. Ours."""
     max_idle_scopes_per_peer: int = 16
     """Empty protocol and service scopes kept for a connected peer's next stream; more are freed at once."""
 
@@ -170,5 +172,6 @@ class ResourceLimits:
             service_peer=free,
             connection=free,
             stream=free,
+            max_undecided_streams_per_peer=UNLIMITED,
             ip=IpLimits.unlimited(),
         )

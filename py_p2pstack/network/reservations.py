@@ -146,6 +146,8 @@ class StreamScope:
         if self.memory:
             self._enter(share, table.protocols, self._peer.protocols)
             transient.remove_stream(self._inbound, self.memory)
+            if self._inbound:
+                self._peer.undecided -= 1
         elif self._inbound:
             if (
                 share.streams_in >= share.max_streams_in
@@ -157,6 +159,7 @@ class StreamScope:
             share.streams_in += 1
             parent.streams_in += 1
             transient.streams_in -= 1
+            self._peer.undecided -= 1
         else:
             if (
                 share.streams_out >= share.max_streams_out
@@ -222,6 +225,7 @@ class StreamScope:
             peer.streams_in -= 1
             if share is None:
                 table.transient.streams_in -= 1
+                peer.undecided -= 1
             else:
                 share.streams_in -= 1
                 share.parent.streams_in -= 1

@@ -104,6 +104,7 @@ class ResourceManager:
         if direction is _INBOUND:
             if (
                 scope.streams_in >= scope.max_streams_in
+                or scope.undecided >= scope.max_undecided
                 or transient.streams_in >= transient.max_streams_in
                 or system.streams_in >= system.max_streams_in
                 or scope.streams_in + scope.streams_out >= scope.max_streams
@@ -111,7 +112,9 @@ class ResourceManager:
                 or system.streams_in + system.streams_out >= system.max_streams
             ):
                 table.check_stream((scope, transient, system), True)
+                table.check_undecided(scope)
             scope.streams_in += 1
+            scope.undecided += 1
             transient.streams_in += 1
             system.streams_in += 1
             return StreamScope(table, scope, True)

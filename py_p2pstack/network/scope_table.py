@@ -32,7 +32,9 @@ class ScopeTable:
         """The scope of a peer, made if need be."""
         scope = self.peers.get(peer)
         if scope is None:
-            scope = self.peers[peer] = PeerScope(peer, self.limits.peers.get(peer, self.limits.peer))
+            limits = self.limits
+            limit = limits.peers.get(peer, limits.peer)
+            scope = self.peers[peer] = PeerScope(peer, limit, limits.max_undecided_streams_per_peer)
         return scope
 
     def drop_peer_if_empty(self, scope: PeerScope) -> None:
@@ -103,6 +105,12 @@ class ScopeTable:
             refusal = scope.stream_refusal(inbound)
             if refusal is not None:
                 raise self.count(scope.kind, refusal)
+
+    def check_undecided(self, scope: PeerScope) -> None:
+        """Raise ResourceLimitExceeded, counted, if one more inbound stream without a protocol does not fit."""
+        refusal = scope.undecided_refusal()
+        if refusal is not None:
+            raise self.count(scope.kind, refusal)
 
     def check_memory(self, scopes: Iterable[Scope], size: int, priority: int) -> None:
         """Raise ResourceLimitExceeded, counted, if `size` more bytes do not fit in one of `scopes`."""

@@ -176,10 +176,19 @@ class SharedScope(Scope):
 class PeerScope(Scope):
     """Everything with one peer. It lives while the peer has a connection or a stream."""
 
-    __slots__ = ("peer", "protocols", "services")
+    __slots__ = ("max_undecided", "peer", "protocols", "services", "undecided")
 
-    def __init__(self, peer: PeerId, limit: ScopeLimit) -> None:
+    def __init__(self, peer: PeerId, limit: ScopeLimit, max_undecided: int) -> None:
         super().__init__("peer", peer, limit)
         self.peer = peer
+        self.undecided = 0
+        """Inbound streams without a protocol."""
+        self.max_undecided = max_undecided
         self.protocols: dict[ProtocolId, SharedScope] = {}
         self.services: dict[str, SharedScope] = {}
+
+    def undecided_refusal(self) -> ResourceLimitExceeded | None:
+        """Why one more inbound stream without a protocol does not fit, if it does not."""
+        if self.undecided < self.max_undecided:
+            return None
+        return self._refuse("streams without a protocol", self.max_undecided, self.undecided + 1)

@@ -185,6 +185,32 @@ def test_stream_limits_hold_before_the_protocol_is_known(scope: str, direction: 
     resources.reserve_stream(ALICE, direction, connection).done()
 
 
+def test_no_peer_has_more_than_its_share_of_streams_without_a_protocol() -> None:
+    resources = manager(max_undecided_streams_per_peer=2, transient=ScopeLimit(streams_inbound=4))
+    connection, other = connect(resources), connect(resources, 2)
+    held = [resources.reserve_stream(ALICE, IN, connection) for _ in range(2)]
+    with pytest.raises(ResourceLimitExceeded, match=r"^peer .*: streams without a protocol.*limit 2"):
+        resources.reserve_stream(ALICE, IN, connection)
+    assert resources.stats().refusals == {"peer": 1}
+    resources.reserve_stream(ALICE, OUT, connection).done()
+    resources.reserve_stream(BOB, IN, other).done()
+    # A place is free again when a stream has a protocol, with memory or without, and when it ends.
+    held[0].set_protocol(ECHO)
+    held.append(resources.reserve_stream(ALICE, IN, connection))
+    held[1].reserve_memory(10)
+    held[1].set_protocol(ECHO)
+    held.append(resources.reserve_stream(ALICE, IN, connection))
+    held[2].done()
+    held.append(resources.reserve_stream(ALICE, IN, connection))
+    with pytest.raises(ResourceLimitExceeded):
+        resources.reserve_stream(ALICE, IN, connection)
+    for stream in held:
+        stream.done()
+    for place in (connection, other):
+        place.done()
+    assert is_empty(resources)
+
+
 @pytest.mark.parametrize("direction", [IN, OUT])
 @pytest.mark.parametrize("scope", ["protocol", "protocol_peer"])
 @pytest.mark.parametrize("total", [False, True])
@@ -461,6 +487,7 @@ class Traffic(RuleBasedStateMachine):
         service_peer=ScopeLimit(streams=3),
         ip=IpLimits(ipv4=(SubnetLimit(prefix_length=32, connections=2, rate=0, burst=0),)),
         max_idle_scopes_per_peer=1,
+        max_undecided_streams_per_peer=3,
     )
 
     def __init__(self) -> None:
@@ -550,6 +577,9 @@ class Traffic(RuleBasedStateMachine):
         pairs += [(each, limits.peer) for each in stats.peers.values()]
         pairs += [(each, limits.protocol) for each in stats.protocols.values()]
         pairs += [(each, limits.service) for each in stats.services.values()]
+        for peer_scope in self.resources._table.peers.values():
+            mute = [each for each in self.streams if each._peer is peer_scope and each._inbound and not each._protocol]
+            assert peer_scope.undecided == len(mute) <= limits.max_undecided_streams_per_peer
         for scope, limit in pairs:
             assert 0 <= scope.connections_inbound <= limit.connections_inbound
             assert 0 <= scope.connections_inbound + scope.connections_outbound <= limit.connections
