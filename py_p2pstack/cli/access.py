@@ -17,11 +17,15 @@ import anyio
 from py_p2pstack.cli.callee import Answer, Callee, Give
 from py_p2pstack.cli.control_client import running_node
 from py_p2pstack.cli.failures import Exit, Failure, one_line
+from py_p2pstack.cli.settings import KEY_FILE, PUBLIC
 from py_p2pstack.errors import P2PError
 
 if TYPE_CHECKING:
     from py_p2pstack.addresses import PeerInfo
+    from py_p2pstack.core.datastore import Datastore
+    from py_p2pstack.identity import PrivateKey
     from py_p2pstack.node import Host
+    from py_p2pstack.protocols.dht import Dht, DhtConfig, DualDht
     from py_p2pstack.protocols.dht.events import OnEvent
 
 GRACE = 0.3  # seconds the other bootstrap peers have when one is connected
@@ -65,13 +69,32 @@ async def _own_node(where: Where) -> AsyncIterator[Callee]:
     from py_p2pstack.addresses import PeerInfo
     from py_p2pstack.cli.calls import Calls
     from py_p2pstack.node import Host
-    from py_p2pstack.protocols.dht import Dht, DhtConfig
+    from py_p2pstack.protocols.dht import DhtConfig
 
     peers = tuple(map(PeerInfo.parse, where.bootstrap))
     config = DhtConfig(prefix=where.network, mode="client", bootstrap_peers=peers, auto_refresh=False)
-    async with Host() as host, Dht(host, config) as dht:
+    # Its own identity is a fresh one: two nodes with one would be taken for each other.
+    async with Host() as host, make_dht(host, config) as dht:
         contacts = await join(host, peers, timeout=min(where.timeout, CONNECT_TIMEOUT)) if peers else 0
-        yield OwnNode(Calls(host, dht, short_lived=True), contacts)
+        calls = Calls(host, dht, lambda: load_key(where.data_dir / KEY_FILE), short_lived=True)
+        yield OwnNode(calls, contacts)
+
+
+def make_dht(host: Host, config: DhtConfig, datastore: Datastore | None = None) -> Dht | DualDht:
+    """The DHT of a network; on the public one, that of the private networks around us beside it, as go's nodes do."""
+    from py_p2pstack.protocols.dht import Dht, DualDht
+
+    return (DualDht if config.prefix == PUBLIC else Dht)(host, config, datastore=datastore)
+
+
+def load_key(path: Path) -> PrivateKey:
+    """The private key in a file. Raises Failure if there is none, InvalidKey."""
+    from py_p2pstack.identity import load_key_file
+
+    try:
+        return load_key_file(path)
+    except FileNotFoundError:
+        raise Failure(Exit.NOT_FOUND, f"there is no key in {path}", "make one with p2pstack keygen") from None
 
 
 class OwnNode:

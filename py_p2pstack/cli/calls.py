@@ -1,7 +1,7 @@
 """What may be asked of a node: JSON goes in and comes out, so that it is one whether the node is here or elsewhere.
 
-A call has a name, arguments, one result, and may give out items before it. Keys are text, a bare one in a namespace;
-values are base64.
+A call has a name, arguments, one result, and may give out items before it. Keys are text; a bare one is the name of an
+owned record of ours. Values are base64; of an owned record, what its owner put, and its number beside it.
 """
 
 from __future__ import annotations
@@ -20,22 +20,27 @@ from py_p2pstack.cli.callee import Answer, Give
 from py_p2pstack.cli.failures import Exit, Failure
 from py_p2pstack.core.types import Connectedness
 from py_p2pstack.errors import InvalidAddress, InvalidPeerId, InvalidRecord, P2PError
-from py_p2pstack.identity import PeerId
+from py_p2pstack.identity import PeerId, PrivateKey
 from py_p2pstack.kademlia import key_of
 from py_p2pstack.node import Host
-from py_p2pstack.protocols.dht import Dht
+from py_p2pstack.protocols.dht import Dht, DualDht, OwnedRecord, put_owned
 from py_p2pstack.protocols.dht.content import content_key
 from py_p2pstack.protocols.dht.events import OnEvent
-from py_p2pstack.protocols.dht.key_text import key_from_text
+from py_p2pstack.protocols.dht.key_text import key_from_text, key_to_text
+from py_p2pstack.protocols.dht.records import owned
 
 
 class Calls:
     """The calls of one node."""
 
-    def __init__(self, host: Host, dht: Dht, *, short_lived: bool = False) -> None:
-        """`short_lived`: the node lives for one call, and has not looked around yet."""
+    def __init__(
+        self, host: Host, dht: Dht | DualDht, private_key: Callable[[], PrivateKey], *, short_lived: bool = False
+    ) -> None:
+        """`private_key` owns records. `short_lived`: the node lives for one call, and has not looked around yet."""
         self._host = host
         self._dht = dht
+        self._dhts = (dht.wan, dht.lan) if isinstance(dht, DualDht) else (dht,)
+        self._private_key = private_key
         self._short_lived = short_lived
         self._started = time.time()
         self._calls: Mapping[str, Callable[..., Awaitable[Answer]]] = {
@@ -73,8 +78,8 @@ class Calls:
         return {
             "peer_id": str(self._host.id),
             "addresses": [str(address) for address in self._host.full_addresses],
-            "protocol": self._dht.config.protocol,
-            "mode": self._dht.config.mode,
+            "protocol": self._dhts[0].config.protocol,
+            "mode": self._dhts[0].mode,
             "version": __version__,
             "uptime": time.time() - self._started,
         }
@@ -125,29 +130,39 @@ class Calls:
     async def _put(
         self, key: str, value: str, quorum: int, timeout: float, give: Give, on_event: OnEvent | None
     ) -> Answer:
-        result = await self._dht.put_value(
-            _key(key), b64decode(value, validate=True), quorum=quorum, timeout=timeout, on_event=on_event
-        )
-        return {
-            "key": key,
+        data, name = b64decode(value, validate=True), self._key(key)
+        numbered = {}
+        mine = None if not name.startswith(owned.PREFIX) else self._private_key()
+        if mine is not None and owned.split_key(name)[0] == mine.public_key.peer_id():
+            record, result = await put_owned(
+                self._dht, mine, owned.split_key(name)[1], data, quorum=quorum, timeout=timeout, on_event=on_event
+            )
+            numbered = {"sequence": record.sequence}
+        else:
+            result = await self._dht.put_value(name, data, quorum=quorum, timeout=timeout, on_event=on_event)
+        return numbered | {
+            "key": key_to_text(name),
             "replicas": list(map(str, result.replicas)),
             "asked": list(map(str, result.asked)),
             "refused": {str(peer): reason for peer, reason in result.refused.items()},
         }
 
     async def _get(self, key: str, quorum: int, timeout: float, give: Give, on_event: OnEvent | None) -> Answer:
-        value = await self._dht.get_value(_key(key), quorum=quorum, timeout=timeout, on_event=on_event)
-        return {"key": key, "value": _text(value)}
+        name = self._key(key)
+        return _told(name, await self._dht.get_value(name, quorum=quorum, timeout=timeout, on_event=on_event))
 
     async def _search(self, key: str, quorum: int, timeout: float, give: Give, on_event: OnEvent | None) -> Answer:
-        found = 0
-        async with self._dht.search_value(_key(key), quorum=quorum, timeout=timeout, on_event=on_event) as values:
+        name, found = self._key(key), 0
+        async with self._dht.search_value(name, quorum=quorum, timeout=timeout, on_event=on_event) as values:
             async for value in values:
                 found += 1
-                await give({"key": key, "value": _text(value)})
+                await give(_told(name, value))
         if not found:
             raise Failure(Exit.NOT_FOUND, "nobody has a valid value", "check the key; somebody must put it first")
-        return {"key": key, "found": found}
+        return {"key": key_to_text(name), "found": found}
+
+    def _key(self, text: str) -> bytes:
+        return _key(text if text.startswith("/") else f"/owned/{self._private_key().public_key.peer_id()}/{text}")
 
     async def _find_peer(self, peer: str, timeout: float, give: Give, on_event: OnEvent | None) -> Answer:
         info = await self._dht.find_peer(_peer_id(peer), timeout=timeout, on_event=on_event)
@@ -200,24 +215,30 @@ class Calls:
     async def _stats(self, timeout: float, give: Give, on_event: OnEvent | None) -> Answer:
         with anyio.fail_after(timeout):
             await self._look_around()
-        host, table = self._host, self._dht.routing_table
-        size = self._dht.network_size()
-        return await self._status(give, on_event) | {
-            "table_peers": len(table),
-            "buckets": table.bucket_sizes(),
-            "connections": len(host.network.conns()),
-            "connected_peers": len(host.network.peers()),
-            "network_size": None if size is None else size.size,
-            "network_size_error": None if size is None else size.error,
-        }
+        host = self._host
+        return (
+            await self._status(give, on_event)
+            | self._for_each(_stand)
+            | {
+                "connections": len(host.network.conns()),
+                "connected_peers": len(host.network.peers()),
+            }
+        )
 
     async def _table(self, timeout: float, give: Give, on_event: OnEvent | None) -> Answer:
         with anyio.fail_after(timeout):
             await self._look_around()
-        table, now = self._dht.routing_table, anyio.current_time()
-        store = self._host.peerstore
+        return {"peer_id": str(self._host.id)} | self._for_each(self._buckets)
+
+    def _for_each(self, describe: Callable[[Dht], Answer]) -> Answer:
+        """The description of the DHT; where there are two, that of the public one, with the other one's in it."""
+        main, *lan = map(describe, self._dhts)
+        return main | {"lan": lan[0]} if lan else main
+
+    def _buckets(self, dht: Dht) -> Answer:
+        table, now, store = dht.routing_table, anyio.current_time(), self._host.peerstore
         return {
-            "peer_id": str(self._host.id),
+            "protocol": dht.config.protocol,
             "key": f"{table.local:064x}",
             "bucket_size": table.bucket_size,
             "replacements": {str(cpl): count for cpl, count in table.waiting_counts().items()},
@@ -234,6 +255,19 @@ class Calls:
                 for entry in sorted(table.entries(), key=lambda entry: (entry.cpl, entry.added_at))
             ],
         }
+
+
+def _stand(dht: Dht) -> Answer:
+    """How a DHT stands."""
+    size = dht.network_size()
+    return {
+        "protocol": dht.config.protocol,
+        "mode": dht.mode,
+        "table_peers": len(dht.routing_table),
+        "buckets": dht.routing_table.bucket_sizes(),
+        "network_size": None if size is None else size.size,
+        "network_size_error": None if size is None else size.error,
+    }
 
 
 def _connected(host: Host, peer: PeerId) -> bool:
@@ -270,5 +304,11 @@ def _content(text: str) -> str:
     return text
 
 
-def _text(data: bytes) -> str:
-    return b64encode(data).decode()
+def _told(key: bytes, value: bytes) -> Answer:
+    """A value as it is told; of an owned record what is in it."""
+    told: Answer = {"key": key_to_text(key)}
+    if key.startswith(owned.PREFIX):
+        record = OwnedRecord.parse(value)
+        told |= {"sequence": record.sequence, "expires": record.expires}
+        value = record.value
+    return told | {"value": b64encode(value).decode()}

@@ -16,6 +16,9 @@ from py_p2pstack.cli.settings import options
 MAX_VALUE = 4 * 1024 * 1024  # bytes read; the network takes less, and says so
 
 _COMMON = options("bootstrap", "network", "timeout", "data-dir", "json", "trace", "verbose", "quiet", "backend")
+_OWNED = click.option(
+    "--owned", is_flag=True, help="KEY is the name of a record that only you can replace: signed by you, and numbered."
+)
 _TO_LOOK_AT = options("bootstrap", "network", "timeout", "data-dir", "json", "verbose", "quiet", "backend")
 
 
@@ -24,15 +27,18 @@ def dht() -> None:
     """Values, peers and providers in the DHT.
 
     A command asks the node that runs in the data directory. If none does, or if you name peers with --bootstrap and no
-    --data-dir, it starts a short-lived node of its own. A bare KEY means /v/KEY.
+    --data-dir, it starts a short-lived node of its own. A bare KEY means /v/KEY; with --owned a record of your own,
+    which others get as /owned/PEER_ID/KEY.
     """
 
 
-def _full(key: str, namespace: str) -> str:
-    """A key with its namespace. Raises click.BadParameter."""
+def _full(key: str, namespace: str, *, owned: bool = False) -> str:
+    """A key with its namespace; left bare if it is a record of the node's own. Raises click.BadParameter."""
     if not key:
         raise click.BadParameter("a key has at least one character", param_hint="KEY")
-    return key if key.startswith("/") else f"/{namespace.strip('/')}/{key}"
+    if owned and key.startswith("/"):
+        raise click.BadParameter("with --owned a key is a name, without a slash before it", param_hint="KEY")
+    return key if key.startswith("/") or owned else f"/{namespace.strip('/')}/{key}"
 
 
 def _write(answer: Answer) -> None:
@@ -59,22 +65,23 @@ def _peer_line(each: Answer) -> None:
 @dht.command()
 @click.argument("key")
 @click.argument("value")
+@_OWNED
 @options("namespace", "quorum")
 @_COMMON
-def put(key: str, value: str, namespace: str, quorum: int | None, timeout: float, **_: Any) -> int:
+def put(key: str, value: str, namespace: str, owned: bool, quorum: int | None, timeout: float, **_: Any) -> int:
     """Put VALUE under KEY: its own text, @FILE for a file's bytes, or - for standard input.
 
     A running node puts it again every 22 to 24 hours; one that is put by a short-lived node is forgotten after 48.
     """
-    text = _full(key, namespace)
+    text = _full(key, namespace, owned=owned)
     data = read_value(value, MAX_VALUE)
 
     def show(result: Answer) -> None:
         for peer, reason in result["refused"].items():
             say(f"warning: {peer} does not keep it: {one_line(reason)}")
-        click.echo(
-            f"{one_line(text)}: {len(data)} bytes, kept by {len(result['replicas'])} of {len(result['asked'])} peers"
-        )
+        number = f", number {result['sequence']}" if "sequence" in result else ""
+        kept = f"kept by {len(result['replicas'])} of {len(result['asked'])} peers"
+        click.echo(f"{one_line(result['key'])}: {len(data)} bytes{number}, {kept}")
 
     arguments = {
         "key": text,
@@ -89,11 +96,12 @@ def put(key: str, value: str, namespace: str, quorum: int | None, timeout: float
 
 @dht.command()
 @click.argument("key")
+@_OWNED
 @options("namespace", "quorum")
 @_COMMON
-def get(key: str, namespace: str, quorum: int | None, timeout: float, **_: Any) -> int:
+def get(key: str, namespace: str, owned: bool, quorum: int | None, timeout: float, **_: Any) -> int:
     """Write the value under KEY to standard output, byte by byte."""
-    text = _full(key, namespace)
+    text = _full(key, namespace, owned=owned)
     arguments = {"key": text, "quorum": quorum or 0, "timeout": timeout}
     return ask(
         Question(call="dht.get", arguments=arguments, title=f"get {one_line(text)}", show=_write),
@@ -102,14 +110,15 @@ def get(key: str, namespace: str, quorum: int | None, timeout: float, **_: Any) 
 
 @dht.command()
 @click.argument("key")
+@_OWNED
 @options("namespace", "quorum")
 @_COMMON
-def search(key: str, namespace: str, quorum: int | None, timeout: float, **_: Any) -> int:
+def search(key: str, namespace: str, owned: bool, quorum: int | None, timeout: float, **_: Any) -> int:
     """Write each value under KEY that is better than those before it, a line end behind each.
 
     For values that are no text take --json, where they are base64.
     """
-    text = _full(key, namespace)
+    text = _full(key, namespace, owned=owned)
 
     def show_item(item: Answer) -> None:
         sys.stdout.buffer.write(b64decode(item["value"]) + b"\n")
@@ -205,23 +214,32 @@ def stats(timeout: float, **_: Any) -> int:
     """Show how the node stands in the network."""
 
     def show(result: Answer) -> None:
-        size = result["network_size"]
-        about = (
-            "not known yet"
-            if size is None
-            else f"about {size:.0f} peers, give or take {size * result['network_size_error']:.0f}"
-        )
-        for name, value in (
+        lines = [
             ("peer id", result["peer_id"]),
-            ("protocol", f"{result['protocol']} ({result['mode']})"),
             ("connections", f"{result['connections']} with {result['connected_peers']} peers"),
-            ("routing table", f"{result['table_peers']} peers in {len(result['buckets'])} buckets"),
-            ("network", about),
             ("up", f"{result['uptime']:.0f} s"),
-        ):
+        ]
+        for each in _dhts(result):
+            lines += [
+                ("protocol", f"{each['protocol']} ({each['mode']})"),
+                ("routing table", f"{each['table_peers']} peers in {len(each['buckets'])} buckets"),
+                ("network", _about(each["network_size"], each["network_size_error"])),
+            ]
+        for name, value in lines:
             click.echo(f"{name:<14} {value}")
 
     return ask(Question(call="dht.stats", arguments={"timeout": timeout}, title="stats", show=show))
+
+
+def _dhts(result: Answer) -> list[Answer]:
+    """The DHT told of; on the public network, that of the private networks around the node too."""
+    return [result, result["lan"]] if "lan" in result else [result]
+
+
+def _about(size: float | None, error: float | None) -> str:
+    if size is None or error is None:
+        return "not known yet"
+    return f"about {size:.0f} peers, give or take {size * error:.0f}"
 
 
 @dht.command()
@@ -233,6 +251,9 @@ def table(timeout: float, verbose: bool, **_: Any) -> int:
         from py_p2pstack.cli import render
 
         console = render.stdout()
-        console.print(render.buckets(result, render.glyphs_for(console), every_peer=verbose))
+        for each in _dhts(result):
+            if "lan" in result:
+                console.print(each["protocol"])
+            console.print(render.buckets(result | each, render.glyphs_for(console), every_peer=verbose))
 
     return ask(Question(call="dht.table", arguments={"timeout": timeout}, title="table", show=show))

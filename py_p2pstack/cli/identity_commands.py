@@ -6,11 +6,10 @@ from pathlib import Path
 
 import click
 
+from py_p2pstack.cli.access import load_key
 from py_p2pstack.cli.asking import write_json
 from py_p2pstack.cli.failures import Exit, Failure
-from py_p2pstack.cli.settings import data_dir, options
-
-KEY_FILE = "identity.key"
+from py_p2pstack.cli.settings import KEY_FILE, data_dir, options
 
 
 @click.command("id")
@@ -18,13 +17,8 @@ KEY_FILE = "identity.key"
 @options("data-dir", "json")
 def show_id(keyfile: Path | None, data_dir: Path | None, json: bool) -> None:
     """Print the peer id of the node in the data directory, or of a KEYFILE."""
-    from py_p2pstack.identity import load_key_file
-
     path = keyfile or key_file(data_dir)
-    try:
-        key = load_key_file(path)
-    except FileNotFoundError:
-        raise Failure(Exit.NOT_FOUND, f"there is no key in {path}", "make one with p2pstack keygen") from None
+    key = load_key(path)
     peer = key.public_key.peer_id()
     if json:
         write_json(

@@ -1,4 +1,8 @@
-"""A lookup as a tree, made from its events: who told of whom, how near each is, and how it stands. No I/O."""
+"""A lookup as a tree, made from its events: who told of whom, how near each is, and how it stands. No I/O.
+
+An operation may make several: one after the other, or one in each of two DHTs. They are one tree, which goes on as long
+as any of them does.
+"""
 
 from __future__ import annotations
 
@@ -87,6 +91,7 @@ class LookupTree:
         self.hops: dict[PeerId, Hop] = {}
         self.seeds: list[Hop] = []
         self._target = 0
+        self._going_on = 0
 
     def __repr__(self) -> str:
         return f"<LookupTree {len(self.hops)} peers, {self.ended or 'going on'}>"
@@ -112,12 +117,17 @@ class LookupTree:
             case LookupStarted():
                 self.node, self.key = event.node, event.key
                 self._target = key_of(event.key)
+                self.ended = self.failure = ""
+                self._going_on += 1
             case LookupUpdated():
                 self._update(event)
             case LookupEnded():
-                self.ended = event.reason.value
+                self._going_on -= 1
+                if not self._going_on:
+                    self.ended = event.reason.value
             case QueryError(peer=None):
-                self.failure = event.reason
+                if self.node is None:
+                    self.failure = event.reason
             case QueryError(peer=PeerId() as peer):
                 hop = self._hop(peer)
                 hop.reason, hop.stored = event.reason, False

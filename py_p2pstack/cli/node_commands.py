@@ -12,12 +12,11 @@ from click.core import ParameterSource
 
 from py_p2pstack.cli.asking import say, write_json
 from py_p2pstack.cli.failures import Failure
-from py_p2pstack.cli.identity_commands import KEY_FILE
-from py_p2pstack.cli.settings import PUBLIC, bootstrap_of, data_dir, options
+from py_p2pstack.cli.settings import KEY_FILE, PUBLIC, bootstrap_of, data_dir, options
 
 if TYPE_CHECKING:
     from py_p2pstack.node import Host
-    from py_p2pstack.protocols.dht import Dht
+    from py_p2pstack.protocols.dht import Dht, DualDht
 
 STORE = "data.sqlite"
 FIRST_RETRY = 2.0  # seconds until a bootstrap that failed is tried again; doubled each time
@@ -60,12 +59,13 @@ async def _run(directory: Path, settings: dict[str, Any]) -> None:
     import anyio
 
     from py_p2pstack.addresses import PeerInfo
+    from py_p2pstack.cli.access import make_dht
     from py_p2pstack.cli.calls import Calls
     from py_p2pstack.cli.control import ControlServer
     from py_p2pstack.errors import StorageLocked
     from py_p2pstack.identity import load_or_create_key_file
     from py_p2pstack.node import Host
-    from py_p2pstack.protocols.dht import Dht, DhtConfig
+    from py_p2pstack.protocols.dht import DhtConfig
     from py_p2pstack.storage import SqliteDatastore
 
     network = settings["network"]
@@ -80,9 +80,10 @@ async def _run(directory: Path, settings: dict[str, Any]) -> None:
         host = await stack.enter_async_context(
             Host(listen=settings["listen"], announce=settings["announce"], identity=identity)
         )
-        dht = await stack.enter_async_context(Dht(host, config, datastore=store))
+        dht = make_dht(host, config, store)
+        await stack.enter_async_context(dht)
         tasks = await stack.enter_async_context(anyio.create_task_group())
-        await tasks.start(ControlServer(Calls(host, dht), directory, network=network).serve)
+        await tasks.start(ControlServer(Calls(host, dht, lambda: identity), directory, network=network).serve)
         _tell_addresses(host, as_json=settings["json"])
         if settings["verbose"]:
             tasks.start_soon(_tell_peers, host)
@@ -108,7 +109,7 @@ async def _tell_peers(host: Host) -> None:
             say(f"{'+' if isinstance(change, PeerConnected) else '-'} {change.peer}")
 
 
-async def _join(host: Host, dht: Dht, peers: Any) -> None:
+async def _join(host: Host, dht: Dht | DualDht, peers: Any) -> None:
     """Connect to the bootstrap peers and fill the table; try again for as long as none can be reached."""
     import anyio
 

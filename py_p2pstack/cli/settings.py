@@ -20,6 +20,7 @@ from click.core import ParameterSource
 from py_p2pstack.cli.failures import Exit, Failure
 
 APP = "p2pstack"
+KEY_FILE = "identity.key"  # in the data directory
 SCHEMA = 1  # of everything --json writes
 MAX_CONFIG = 1024 * 1024  # bytes
 MAX_PREFIX = 100  # characters

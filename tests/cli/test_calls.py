@@ -11,11 +11,13 @@ from py_p2pstack.cli.callee import Answer
 from py_p2pstack.cli.calls import Calls
 from py_p2pstack.cli.failures import Failure, failure_of
 from py_p2pstack.errors import InvalidRecord, LookupFailure, PeerNotFound, ValueNotFound
-from py_p2pstack.protocols.dht import QueryEvent
+from py_p2pstack.identity import PrivateKey
+from py_p2pstack.protocols.dht import OwnedRecord, QueryEvent
 from tests.peer_ids import peer
 from tests.protocols.dht.nodes import Node, in_virtual_time, world
 
 CID = "bafkreicu6unwomkhrak3sy22mex7eswalvik2mdeoyokwdhmheyapg3xei"
+MINE = PrivateKey.from_seed(bytes(32))
 GREETING = b64encode(b"hello").decode()
 
 
@@ -28,7 +30,8 @@ async def ask(node: Node, name: str, *, short_lived: bool = False, **arguments: 
 
     if name.startswith("dht."):
         arguments.setdefault("timeout", 20.0)
-    return await Calls(node.host, node.dht, short_lived=short_lived).call(name, arguments, give=give), items
+    calls = Calls(node.host, node.dht, lambda: MINE, short_lived=short_lived)
+    return await calls.call(name, arguments, give=give), items
 
 
 async def fails(node: Node, name: str, **arguments: Any) -> Failure:
@@ -52,6 +55,32 @@ async def test_a_value_that_one_puts_another_gets() -> None:
         found, items = await ask(bob, "dht.search", key="/v/greeting", quorum=0)
         assert found["found"] == len(items) == 1
         assert items[0]["value"] == GREETING
+
+
+@in_virtual_time
+async def test_a_record_of_ones_own_is_numbered_and_got_by_its_key() -> None:
+    async with world() as network:
+        alice, _, carol = await network.join(3)
+        me = MINE.public_key.peer_id()
+        for number in (1, 2):
+            put, _ = await ask(alice, "dht.put", key="profile", value=b64encode(b"v%d" % number).decode(), quorum=1)
+            assert (put["key"], put["sequence"], len(put["replicas"])) == (f"/owned/{me}/profile", number, 2)
+        expected = {"key": put["key"], "sequence": 2, "expires": None, "value": b64encode(b"v2").decode()}
+        assert (await ask(carol, "dht.get", key=put["key"], quorum=0))[0] == expected
+        assert (await ask(alice, "dht.get", key="profile", quorum=0))[0] == expected
+        assert (await ask(alice, "dht.search", key="profile", quorum=0))[1] == [expected]
+        # In full it is the same key; and what somebody else signed may be passed on, but not made.
+        put, _ = await ask(carol, "dht.put", key=put["key"], value=GREETING, quorum=1)
+        assert put["sequence"] == 3
+        key, record = OwnedRecord.create(PrivateKey.from_seed(b"b" * 32), "", b"bob's", 7)
+        bobs = f"/owned/{PrivateKey.from_seed(b'b' * 32).public_key.peer_id()}"
+        assert (await fails(alice, "dht.put", key=bobs, value=GREETING, quorum=1)).code == 6
+        put, _ = await ask(alice, "dht.put", key=bobs, value=b64encode(record).decode(), quorum=1)
+        assert "sequence" not in put
+        assert await carol.dht.get_value(key) == record
+        assert (await fails(alice, "dht.put", key="x" * 200, value=GREETING, quorum=1)).code == 2
+        large = b64encode(bytes(20_000)).decode()
+        assert (await fails(alice, "dht.put", key="profile", value=large, quorum=1)).code == 6
 
 
 @in_virtual_time
@@ -156,6 +185,6 @@ async def test_who_listens_hears_every_step() -> None:
     async with world() as network:
         alice, *_ = await network.join(3)
         arguments = {"key": "/v/greeting", "value": GREETING, "quorum": 1, "timeout": 10.0}
-        await Calls(alice.host, alice.dht).call("dht.put", arguments, give=give, on_event=events.append)
+        await Calls(alice.host, alice.dht, lambda: MINE).call("dht.put", arguments, give=give, on_event=events.append)
     assert len({event.query_id for event in events}) == 1
     assert len(events) > 5

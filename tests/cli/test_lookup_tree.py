@@ -142,6 +142,16 @@ def test_an_operation_that_fails_says_why() -> None:
     assert told([QueryError(query_id=1, at=0.0, peer=None, reason="nobody")]).failure == "nobody"
 
 
+def test_two_lookups_of_one_operation_are_one_tree_that_goes_on_as_long_as_either() -> None:
+    both = [QueryError(query_id=2, at=0.0, peer=None, reason="nobody"), *story()]
+    assert (told(both).failure, told(both).ended) == ("", "completed")
+    late = LookupStarted(query_id=2, at=0.01, node=US, key=KEY, seeds=(DAVE,))
+    tree = told([story()[0], late, *story()[1:]])
+    assert tree.ended == ""
+    tree.take(LookupEnded(query_id=2, at=2.0, reason=EndReason.STARVED, peers=()))
+    assert tree.ended == "starved"
+
+
 def test_a_tree_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     many = tuple(map(peer_id, range(10, 14)))
     monkeypatch.setattr(lookup_tree, "MAX_HOPS", 3)

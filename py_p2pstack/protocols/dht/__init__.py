@@ -20,6 +20,7 @@ content     CIDs and multihashes, the keys of content
 tally       which of the values that came is the best
 republish   puts again what we publish, removes what is too old
 storage     what a node keeps, typed, over a datastore
+owning      puts the next version of a record that is ours
 validators  which values may lie under which keys; records that prove themselves; key_text
 crowds      asks the wider region of a key that is surrounded
 admission   who enters the routing table, who leaves it
@@ -49,6 +50,7 @@ from py_p2pstack.protocols.dht.events import Value as Value
 from py_p2pstack.protocols.dht.events import watching as watching
 from py_p2pstack.protocols.dht.found import Found as Found
 from py_p2pstack.protocols.dht.optimistic import OptimisticConfig as OptimisticConfig
+from py_p2pstack.protocols.dht.owning import put_owned as put_owned
 from py_p2pstack.protocols.dht.provider_config import ProviderConfig as ProviderConfig
 from py_p2pstack.protocols.dht.providers import ProvideResult as ProvideResult
 from py_p2pstack.protocols.dht.records.ipns import IpnsRecord as IpnsRecord

@@ -65,11 +65,20 @@ class DualDht:
         """
         config = config or DhtConfig()
         whole = MemoryDatastore() if datastore is None else datastore
-        wan = replace(config, query_filter=_has_public, table_filter=_is_public_server, address_filter=is_public)
+        peers = config.bootstrap_peers
+        wan = replace(
+            config,
+            bootstrap_peers=tuple(filter(_has_public, peers)),
+            query_filter=_has_public,
+            table_filter=_is_public_server,
+            address_filter=is_public,
+        )
         lan = replace(
             config,
             prefix=config.prefix + LAN,
             mode="client" if config.mode == "client" else "server",
+            bootstrap_peers=tuple(filter(_is_private_server, peers)),
+            validator=config.rules,  # not those of its own prefix
             query_filter=_has_addresses,
             table_filter=_is_private_server,
             address_filter=_not_loopback,

@@ -11,8 +11,9 @@ from typing import cast
 import anyio
 import pytest
 
+from py_p2pstack import Host
 from py_p2pstack.addresses import Multiaddr, PeerInfo
-from py_p2pstack.errors import LookupFailure, ValueNotFound
+from py_p2pstack.errors import InvalidRecord, LookupFailure, ValueNotFound
 from py_p2pstack.identity import PrivateKey
 from py_p2pstack.protocols.dht import DhtConfig
 from py_p2pstack.protocols.dht.dual import DualDht
@@ -164,3 +165,16 @@ async def test_with_nobody_to_ask_anywhere_that_is_the_error(w: World) -> None:
         with pytest.raises(LookupFailure):
             await dht.find_peer(w.public[0].wan.host.id)
         assert await dht.bootstrap() == 0
+
+
+def test_both_go_by_the_rules_of_the_network_and_each_bootstraps_from_peers_it_would_take() -> None:
+    public, private = (
+        PeerInfo.parse(f"/ip4/{ip}/tcp/1/p2p/12D3KooWHFrmLWTTDD4NodngtRMEVYgxrsDMp4F9iSwYntZ9WjHa")
+        for ip in ("8.8.8.8", "192.168.1.1")
+    )
+    dual = DualDht(Host(), DhtConfig(prefix="/ipfs", bootstrap_peers=(public, private)))
+    for dht in (dual.wan, dual.lan):
+        with pytest.raises(InvalidRecord):  # nobody else in that network would keep it
+            dht.config.rules.validate(b"/v/key", b"value", 0.0)
+    assert dual.wan.config.bootstrap_peers == (public,)
+    assert dual.lan.config.bootstrap_peers == (private,)
