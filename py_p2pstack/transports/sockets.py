@@ -19,6 +19,7 @@ from anyio.lowlevel import checkpoint
 from py_p2pstack.addresses import Multiaddr, is_unspecified, parse_bytes
 from py_p2pstack.core.types import Buffer
 from py_p2pstack.errors import ListenError
+from py_p2pstack.transports.kept_reader import KeptReader
 from py_p2pstack.wire import varint
 
 _NOTSENT_LOWAT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)
@@ -122,10 +123,11 @@ def _zone_name(index: int) -> str:
 class SocketConnection:
     """A connected stream socket as a `RawConnection`. Takes the socket over."""
 
-    __slots__ = ("_closed", "_sock", "_waiters", "local_address", "remote_address")
+    __slots__ = ("_closed", "_reader", "_sock", "_waiters", "local_address", "remote_address")
 
     def __init__(self, sock: socket.socket, local: Multiaddr, remote: Multiaddr) -> None:
         self._sock = sock
+        self._reader = KeptReader(sock)
         self._closed = False
         self._waiters = 0
         self.local_address = local
@@ -160,7 +162,7 @@ class SocketConnection:
             return
         self._waiters += 1
         try:
-            await anyio.wait_readable(self._sock)
+            await self._reader.wait()
         except anyio.ClosedResourceError:
             pass
         finally:
@@ -188,6 +190,7 @@ class SocketConnection:
         if self._closed:
             return
         self._closed = True
+        self._reader.close()
         if self._waiters:
             anyio.notify_closing(self._sock)
         try:
