@@ -27,7 +27,8 @@ class SwarmConfig:
     negotiation_timeout: float = 10.0
     """Seconds in which an inbound or outbound stream must have agreed on a protocol."""
     max_idle_workers: int = 64
-    """Finished handler tasks kept for the next stream; starting a task costs more than waking one."""
+    """Finished tasks kept for the next stream, and as many for the next dial or connection; starting a task costs more
+    than waking one."""
     close_timeout: float = 1.0
     """Seconds that closing the swarm waits for go-aways to leave before it cuts."""
     tick_interval: float = 1.0

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 import anyio
-from anyio.abc import TaskGroup
 
 from py_p2pstack.errors import NetworkError
 from py_p2pstack.identity import PeerId
 from py_p2pstack.network.connection import SwarmConnection
+from py_p2pstack.workers import WorkerPool
 
 
 class _Flight:
-    __slots__ = ("connection", "done", "fault", "scope", "waiters")
+    __slots__ = ("connection", "done", "fault", "peer", "scope", "waiters")
 
-    def __init__(self) -> None:
+    def __init__(self, peer: PeerId) -> None:
+        self.peer = peer
         self.done = anyio.Event()
         self.scope = anyio.CancelScope()
         self.waiters = 0
@@ -24,10 +25,10 @@ class _Flight:
 
 
 class DialSync:
-    """Joins concurrent dials of the same peer; `dial` is run in a task of `task_group`."""
+    """Joins concurrent dials of the same peer; `dial` is run by one of `workers`."""
 
-    def __init__(self, task_group: TaskGroup, dial: Callable[[PeerId], Awaitable[SwarmConnection]]) -> None:
-        self._task_group = task_group
+    def __init__(self, workers: WorkerPool, dial: Callable[[PeerId], Awaitable[SwarmConnection]]) -> None:
+        self._workers = workers
         self._dial = dial
         self._flights: dict[PeerId, _Flight] = {}
 
@@ -38,32 +39,32 @@ class DialSync:
         """Wait for a connection to `peer`. Raises what the dial raised."""
         flight = self._flights.get(peer)
         if flight is None:
-            flight = self._flights[peer] = _Flight()
-            self._task_group.start_soon(self._run, peer, flight)
+            flight = self._flights[peer] = _Flight(peer)
+            self._workers.run(self._run, flight)
         flight.waiters += 1
         try:
             await flight.done.wait()
         finally:
             flight.waiters -= 1
             if not flight.waiters and not flight.done.is_set():
-                self._forget(peer, flight)
+                self._forget(flight)
                 flight.scope.cancel()
         if flight.connection is None:
             raise flight.fault or NetworkError("the network is closing")
         return flight.connection
 
-    async def _run(self, peer: PeerId, flight: _Flight) -> None:
+    async def _run(self, flight: _Flight) -> None:
         try:
             with flight.scope:
-                flight.connection = await self._dial(peer)
+                flight.connection = await self._dial(flight.peer)
                 if flight.scope.cancel_called:  # too late to stop it, and nobody wants it any more
                     flight.connection.close()
         except Exception as fault:  # noqa: BLE001 - the boundary that tells a dial's fault to its callers alone
             flight.fault = fault
         finally:
-            self._forget(peer, flight)
+            self._forget(flight)
             flight.done.set()
 
-    def _forget(self, peer: PeerId, flight: _Flight) -> None:
-        if self._flights.get(peer) is flight:
-            del self._flights[peer]
+    def _forget(self, flight: _Flight) -> None:
+        if self._flights.get(flight.peer) is flight:
+            del self._flights[flight.peer]

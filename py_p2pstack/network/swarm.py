@@ -47,7 +47,7 @@ from py_p2pstack.network.resolver import Resolver
 from py_p2pstack.network.resources import ConnectionScope, ResourceManager
 from py_p2pstack.network.router import Router
 from py_p2pstack.network.stream import SwarmStream
-from py_p2pstack.network.workers import WorkerPool
+from py_p2pstack.workers import WorkerPool
 
 logger = logging.getLogger(__name__)
 
@@ -102,8 +102,9 @@ class Swarm:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             self._tasks = await stack.enter_async_context(OwnTasks())
-            self._dials = DialSync(self._tasks, self._dial)
             self._workers = WorkerPool(self._tasks, self.config.max_idle_workers)
+            self._drivers = WorkerPool(self._tasks, self.config.max_idle_workers)
+            self._dials = DialSync(self._drivers, self._dial)
             self._tasks.start_soon(self._deadlines.run)
             self._tasks.start_soon(self._keep_house)
             self._stack = stack.pop_all()
@@ -196,7 +197,7 @@ class Swarm:
         except P2PError as refusal:
             raise DialError(peer, [(muxed.info.remote_address, refusal)]) from None
         self.peerstore.add_addresses(peer, (muxed.info.remote_address,), CONNECTED_TTL)
-        self._tasks.start_soon(self._run, connection)
+        self._drivers.run(self._run, connection)
         return connection
 
     def can_dial(self, peer: PeerId, address: Multiaddr) -> bool:

@@ -39,10 +39,10 @@ from py_p2pstack.network.backoff import AddressBackoff
 from py_p2pstack.network.config import SwarmConfig
 from py_p2pstack.network.connection_manager import ConnectionManager
 from py_p2pstack.network.dial_sync import DialSync
-from py_p2pstack.network.workers import WorkerPool
 from py_p2pstack.peerstore import MemoryPeerstore
 from py_p2pstack.testing.light_network import LightNetwork
 from py_p2pstack.testing.light_stream import LightStream
+from py_p2pstack.workers import WorkerPool
 
 logger = logging.getLogger(__name__)
 
@@ -161,8 +161,8 @@ class LightSwarm:
     async def start(self, stack: AsyncExitStack) -> None:
         """Begin; everything ends with the stack."""
         tasks = await stack.enter_async_context(OwnTasks())
-        self._dials: DialSync = DialSync(tasks, self._dial)  # type: ignore[arg-type]
         self._workers = WorkerPool(tasks, self._config.max_idle_workers)
+        self._dials: DialSync = DialSync(self._workers, self._dial)  # type: ignore[arg-type]
         stack.callback(self._close)
 
     def _close(self) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import anyio
-from anyio.abc import TaskGroup
 
 from py_p2pstack.addresses import Multiaddr
 from py_p2pstack.core.muxer import ConnectionInfo, MuxedConnection, MuxerFactory
@@ -17,6 +16,7 @@ from py_p2pstack.core.types import Direction, ProtocolId
 from py_p2pstack.errors import NegotiationError, OperationTimeout, P2PError
 from py_p2pstack.identity import PeerId
 from py_p2pstack.upgrade.negotiate import RawPipe, choose_muxer, secure
+from py_p2pstack.workers import WorkerPool
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +29,8 @@ class UpgraderConfig:
     """Seconds in which a connection must be secured and multiplexed; a slow-loris dies then."""
     max_pending_inbound: int = 256
     """Inbound connections in set-up at once on one listener; further ones wait in the system's accept queue."""
+    max_idle_workers: int = 16
+    """Tasks of ended connections that one listener keeps for the next; starting a task costs more than waking one."""
 
 
 class Upgrader:
@@ -167,7 +169,7 @@ class UpgradingListener:
         self._raw = raw
         self._upgrader = upgrader
         self._transport = transport
-        self._pending = anyio.Semaphore(upgrader.config.max_pending_inbound)
+        self._pending = anyio.Semaphore(upgrader.config.max_pending_inbound, fast_acquire=True)
         self.accepted = 0
         """Connections that arrived."""
         self.refused = 0
@@ -187,19 +189,21 @@ class UpgradingListener:
     async def serve(self, gate: InboundGate[A]) -> None:
         """See `core.transport.Listener.serve`."""
         async with anyio.create_task_group() as tasks:
+            workers = WorkerPool(tasks, self._upgrader.config.max_idle_workers)
             while True:
                 await self._pending.acquire()
                 try:
                     raw = await self._raw.accept()
                 except anyio.ClosedResourceError:
-                    return  # connections made are waited for here
-                except OSError as fault:  # they, and other listeners, have nothing to do with that
+                    break
+                except OSError as fault:  # connections, and other listeners, have nothing to do with that
                     logger.error("%s accepts no more connections: %s", self.address, fault)
                     self.close()
-                    return
-                self._admit(raw, gate, tasks)
+                    break
+                self._admit(raw, gate, workers)
+            workers.close()  # connections made are waited for here
 
-    def _admit(self, raw: RawConnection, gate: InboundGate[A], tasks: TaskGroup) -> None:
+    def _admit(self, raw: RawConnection, gate: InboundGate[A], workers: WorkerPool) -> None:
         self.accepted += 1
         try:
             admission = gate.admit(raw.local_address, raw.remote_address)
@@ -211,9 +215,10 @@ class UpgradingListener:
             logger.debug("refused %s: %s", raw.remote_address, refusal)
             raw.close()
             return
-        tasks.start_soon(self._serve, raw, gate, admission)
+        workers.run(self._serve, (raw, gate, admission))
 
-    async def _serve(self, raw: RawConnection, gate: InboundGate[A], admission: A) -> None:
+    async def _serve(self, arrival: tuple[RawConnection, InboundGate[A], A]) -> None:
+        raw, gate, admission = arrival
         try:
             connection = await self._set_up(raw, admission)
             if connection is not None:

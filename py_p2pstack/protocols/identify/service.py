@@ -34,6 +34,7 @@ from py_p2pstack.protocols.identify import codec
 from py_p2pstack.protocols.identify.codec import IdentifyMessage
 from py_p2pstack.protocols.identify.observed import ObservedAddresses
 from py_p2pstack.wire import framing
+from py_p2pstack.workers import WorkerPool
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +76,8 @@ class IdentifyConfig:
     """Seconds for one exchange (go-libp2p: DefaultTimeout)."""
     max_concurrent_pushes: int = 32
     """Pushes of ours in flight (go-libp2p: maxPushConcurrency)."""
+    max_idle_workers: int = 16
+    """Finished tasks kept for the next connection; starting a task costs more than waking one."""
 
 
 class IdentifyService:
@@ -102,9 +105,10 @@ class IdentifyService:
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
-            self._tasks = await stack.enter_async_context(OwnTasks())
+            tasks = await stack.enter_async_context(OwnTasks())
+            self._workers = WorkerPool(tasks, self._config.max_idle_workers)
             changes = stack.enter_context(self._host.events.subscribe(LocalAddressesUpdated, LocalProtocolsUpdated))
-            self._tasks.start_soon(self._push_changes, changes)
+            tasks.start_soon(self._push_changes, changes)
             self._host.network.notify(self)
             stack.callback(self._host.network.stop_notify, self)
             self._stack = stack.pop_all()
@@ -120,7 +124,7 @@ class IdentifyService:
     def connected(self, connection: Connection) -> None:
         """Begin to identify the new connection."""
         self._running[connection] = anyio.Event()
-        self._tasks.start_soon(self._identify, connection)
+        self._workers.run(self._identify, connection)
 
     def disconnected(self, connection: Connection) -> None:
         """Forget what the connection's peer saw."""
@@ -149,7 +153,8 @@ class IdentifyService:
     async def _identify(self, connection: Connection) -> None:
         peer = connection.remote_peer
         try:
-            await anyio.lowlevel.checkpoint()  # whoever dialled goes first
+            if connection.info.direction is Direction.OUTBOUND:
+                await anyio.lowlevel.checkpoint()  # whoever dialled goes first
             with anyio.fail_after(self._config.timeout):
                 async with await connection.new_stream([PROTOCOL]) as stream:
                     message = await _receive(stream)

@@ -10,7 +10,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from py_p2pstack.network.workers import WorkerPool
+from py_p2pstack.workers import WorkerPool
 
 pytestmark = pytest.mark.anyio
 
@@ -56,7 +56,7 @@ async def test_a_failing_job_is_logged_and_its_task_goes_on(caplog: pytest.LogCa
 
     async with anyio.create_task_group() as tasks:
         pool = WorkerPool(tasks, max_idle=1)
-        with caplog.at_level(logging.ERROR, logger="py_p2pstack.network.workers"):
+        with caplog.at_level(logging.ERROR, logger="py_p2pstack.workers"):
             for number in range(3):
                 pool.run(job, number)
                 await anyio.wait_all_tasks_blocked()
@@ -104,3 +104,44 @@ async def test_an_idle_task_keeps_nothing_of_its_last_job_alive() -> None:
         gc.collect()
         assert gone() is None
         tasks.cancel_scope.cancel()
+
+
+async def test_a_job_given_to_an_idle_task_is_begun_even_if_that_is_cancelled_first() -> None:
+    begun: list[str] = []
+    ended: list[str] = []
+
+    async def work(name: str) -> None:
+        begun.append(name)
+        try:
+            await anyio.lowlevel.checkpoint()
+        finally:
+            ended.append(name)
+
+    async with anyio.create_task_group() as tasks:
+        pool = WorkerPool(tasks, max_idle=2)
+        pool.run(work, "first")
+        pool.run(work, "second")
+        await anyio.wait_all_tasks_blocked()
+        pool.run(work, "last")
+        tasks.cancel_scope.cancel()
+    assert sorted(begun) == sorted(ended) == ["first", "last", "second"]
+
+
+async def test_a_closed_pool_keeps_no_task() -> None:
+    async def work(gate: anyio.Event) -> None:
+        await gate.wait()
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            pool = WorkerPool(tasks, max_idle=4)
+            open_gate, gate = anyio.Event(), anyio.Event()
+            open_gate.set()
+            pool.run(work, open_gate)
+            pool.run(work, gate)
+            await anyio.wait_all_tasks_blocked()
+            assert (pool.idle, pool.running) == (1, 1)
+            pool.close()
+            await anyio.wait_all_tasks_blocked()
+            assert (pool.idle, pool.running) == (0, 1)
+            gate.set()
+        assert (pool.idle, pool.running) == (0, 0)

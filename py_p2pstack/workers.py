@@ -1,4 +1,4 @@
-"""Handler tasks that are reused: waking an idle one is five times cheaper than starting a new one.
+"""Tasks that are reused: waking an idle one is five times cheaper than starting a new one.
 
 Each job runs alone in its task. What it raises is logged and goes no further: one stream's fault is nobody else's.
 """
@@ -28,7 +28,7 @@ class _Worker:
 class WorkerPool:
     """Runs jobs in tasks of `task_group`; keeps at most `max_idle` of them waiting for the next job.
 
-    How many run at once is bounded by whoever calls `run` (the resource manager counts streams).
+    How many run at once is bounded by whoever calls `run` (the resource manager counts streams and connections).
     """
 
     __slots__ = ("_idle", "_max_idle", "_task_group", "running")
@@ -44,6 +44,14 @@ class WorkerPool:
     def idle(self) -> int:
         """Tasks waiting for a job."""
         return len(self._idle)
+
+    def close(self) -> None:
+        """Keep no task from now on: those that idle end now, the others with their job."""
+        self._max_idle = 0
+        while self._idle:
+            wake = self._idle.pop().wake
+            assert wake is not None
+            wake.set()
 
     def run(self, function: Callable[[Any], Awaitable[None]], argument: Any) -> None:
         """Start `function(argument)` soon; returns at once."""
@@ -63,7 +71,7 @@ class WorkerPool:
             try:
                 await function(argument)
             except Exception:  # the boundary that keeps one handler's fault from all others
-                logger.exception("handler for %r failed", argument)
+                logger.exception("the task for %r failed", argument)
             finally:
                 self.running -= 1
             del function, argument  # an idle task must not keep a finished stream, and its connection, alive
@@ -71,4 +79,9 @@ class WorkerPool:
                 return
             worker.wake = anyio.Event()
             self._idle.append(worker)
-            await worker.wake.wait()
+            try:
+                await worker.wake.wait()
+            except anyio.get_cancelled_exc_class():
+                if worker.job is None:
+                    raise
+                # It has a job by now, which is begun like that of a new task, and cancelled where it first waits.
