@@ -41,25 +41,19 @@ def encode(public_key: PublicKey, signature: bytes, muxers: Sequence[ProtocolId]
 
 
 @lru_cache(REMEMBERED)
-def _prove(identity_key: bytes, static: bytes, signature: bytes) -> PublicKey:
-    """The key that signed `static`. Raises InvalidKey, InvalidSignature.
+def decode(data: bytes, static: bytes) -> Payload:
+    """Read a payload and verify that its identity signed `static`. Raises HandshakeError.
 
     A host signs its static key once, so peers that meet again show the same proof. What is remembered is the outcome
     for just these bytes; that the remote holds `static` is proved by each handshake anew. Failures are not remembered.
     """
-    key = PublicKey.decode(identity_key)
-    key.verify(SIGNATURE_PREFIX + static, signature)
-    return key
-
-
-def decode(data: bytes, static: bytes) -> Payload:
-    """Read a payload and verify that its identity signed `static`. Raises HandshakeError."""
     if len(data) > MAX_PAYLOAD:
         raise HandshakeError(f"a noise payload of {len(data)} bytes; the limit is {MAX_PAYLOAD}")
     message = NoiseHandshakePayload()
     try:
         message.ParseFromString(data)
-        key = _prove(message.identity_key, static, message.identity_sig)
+        key = PublicKey.decode(message.identity_key)
+        key.verify(SIGNATURE_PREFIX + static, message.identity_sig)
     except DecodeError:
         raise HandshakeError("the noise payload is no protobuf") from None
     except (InvalidKey, InvalidSignature) as fault:

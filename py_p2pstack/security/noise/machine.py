@@ -11,6 +11,7 @@ Each side sees the other's payload encrypted to it, so both know the whole befor
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
@@ -120,7 +121,7 @@ class NoiseHandshake:
 class NoiseTransport:
     """Noise bound to an identity; implements `core.security.SecurityTransport`.
 
-    The static key is made once, so its signature, the costliest step but one, is too.
+    The static key is made once, so its signature, the costliest step but one, is too, and the payload with it.
     """
 
     protocol: ProtocolId = PROTOCOL
@@ -134,15 +135,15 @@ class NoiseTransport:
         """`generate` makes the static and ephemeral keys."""
         self._generate = generate
         self._static = generate()
-        self._public_key = private_key.public_key
-        self._signature = codec.sign_static(private_key, self._static.public_key().public_bytes_raw())
+        signature = codec.sign_static(private_key, self._static.public_key().public_bytes_raw())
+        self._payload = lru_cache(maxsize=4)(partial(codec.encode, private_key.public_key, signature))
 
     def handshake(self, *, initiator: bool, peer: PeerId | None, muxers: Sequence[ProtocolId]) -> NoiseHandshake:
         """Begin a handshake; see `SecurityTransport.handshake`."""
         return NoiseHandshake(
             HandshakeState(initiator=initiator, static=self._static, ephemeral=self._generate()),
             initiator=initiator,
-            payload=codec.encode(self._public_key, self._signature, muxers),
+            payload=self._payload(tuple(muxers)),
             expected=peer,
             muxers=muxers,
         )

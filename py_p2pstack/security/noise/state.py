@@ -5,13 +5,14 @@ Only what XX needs: -> e; <- e, ee, s, es; -> s, se. Nothing here knows of libp2
 
 from __future__ import annotations
 
-import hmac
 import struct
 from hashlib import sha256
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from py_p2pstack.errors import HandshakeError, LocalProtocolError
 
@@ -19,6 +20,7 @@ NAME = b"Noise_XX_25519_ChaChaPoly_SHA256"  # 32 bytes: it is its own first hash
 KEY_SIZE = 32
 TAG_SIZE = 16
 _nonce = struct.Struct("<4xQ").pack
+_SHA256 = SHA256()
 
 # What each message carries, and in which order (Noise §7.5, XX).
 PATTERN = (("e",), ("e", "ee", "s", "es"), ("s", "se"))
@@ -163,7 +165,6 @@ class HandshakeState:
 
 
 def _hkdf(chaining_key: bytes, material: bytes) -> tuple[bytes, bytes]:
-    """HKDF with two outputs (Noise §4.3)."""
-    temporary = hmac.digest(chaining_key, material, "sha256")
-    first = hmac.digest(temporary, b"\x01", "sha256")
-    return first, hmac.digest(temporary, first + b"\x02", "sha256")
+    """HKDF with two outputs (Noise §4.3): RFC 5869's with the chaining key as its salt."""
+    output = HKDF(algorithm=_SHA256, length=64, salt=chaining_key, info=b"").derive(material)
+    return output[:32], output[32:]
