@@ -296,10 +296,11 @@ async def connect(endpoint: Endpoint, config: SocketConfig) -> SocketConnection:
         try:
             sock.connect(target)
         except BlockingIOError:
-            await anyio.wait_writable(sock)
-            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            if code:
-                raise OSError(code, os.strerror(code)) from None
+            if not _is_connected(sock):
+                await anyio.wait_writable(sock)
+                code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                if code:
+                    raise OSError(code, os.strerror(code)) from None
         local, remote = sock.getsockname(), sock.getpeername()
         if local == remote:  # TCP's simultaneous open with ourselves: the free port we were given is the one we dialled
             raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
@@ -307,6 +308,15 @@ async def connect(endpoint: Endpoint, config: SocketConfig) -> SocketConnection:
     except BaseException:
         sock.close()
         raise
+
+
+def _is_connected(sock: socket.socket) -> bool:
+    """Whether a connect under way has succeeded already, as on this machine it has at once."""
+    try:
+        sock.getpeername()
+    except OSError:
+        return False
+    return True
 
 
 def bind(endpoint: Endpoint, address: Multiaddr, config: SocketConfig) -> SocketListener:
