@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sized
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
+from py_p2pstack.core.muxer import MemoryBudget
 from py_p2pstack.core.types import Buffer
 from py_p2pstack.errors import ResourceLimitExceeded
 
@@ -94,6 +95,10 @@ class MuxerMachine(Protocol):
     @property
     def open_timeout(self) -> float:
         """Seconds an opener may wait for a slot."""
+        ...
+
+    def charge(self, budget: MemoryBudget) -> None:
+        """From now on charge to `budget` by what receive windows grow."""
         ...
 
     def no_slot(self) -> ResourceLimitExceeded:

@@ -81,20 +81,19 @@ class Outbox:
     def start(self, tasks: TaskGroup) -> None:
         """From now on a writer may run in `tasks`, which it cancels once all is out or nothing more can go."""
         self._tasks = tasks
-        self.send_now()
 
     def stop(self) -> None:
         """The group is ending: no writer may begin."""
         self._tasks = None
 
     def close(self) -> None:
-        """Send what is left, within a second, then end the group."""
+        """Send what is left, within a second, then end the group: by closing the pipe if that is done at once."""
         self._closing = True
         self.send_now()
         if self._writing is not None:
             self._writing.deadline = anyio.current_time() + _FLUSH_TIMEOUT
         if self._tasks is not None and self.empty and self.broken is None:
-            self._tasks.cancel_scope.cancel()
+            self._raw.close()  # the reader ends, and with it the session
 
     def tick(self) -> None:
         """Let a writer that rested since the last tick retire."""
@@ -177,12 +176,19 @@ class Outbox:
             pieces = machine.next_record(records.max_plaintext)
             if pieces:
                 size += records.seal_into(pieces[0] if len(pieces) == 1 else b"".join(pieces), view[size:])
-        sent = self._raw.send_nowait(view[:size]) if size else 0
+        try:
+            sent = self._raw.send_nowait(view[:size]) if size else 0
+        finally:
+            self._tell()
         self.bytes_out += sent
         if sent < size:
             self.unsent = memoryview(bytes(view[sent:size]))
         if self._turns and (not self.unsent or machine.queued <= CONNECTION_HIGH):
             self._next_turn()
+
+    def _tell(self) -> None:
+        """Wake senders whose bytes have been taken, and tell of streams that ended with the last of theirs."""
+        machine = self._machine
         if machine.drained:
             for stream in machine.drained:
                 stream.wake_sender()  # type: ignore[attr-defined]

@@ -16,7 +16,7 @@ from typing import Any
 import anyio
 
 from py_p2pstack.core.error_codes import StreamCode
-from py_p2pstack.core.muxer import ConnectionInfo, MuxedStream
+from py_p2pstack.core.muxer import ConnectionInfo, MemoryBudget, MuxedStream
 from py_p2pstack.core.security import RecordLayer
 from py_p2pstack.core.transport import RawConnection
 from py_p2pstack.core.types import Direction
@@ -149,8 +149,10 @@ class Session:
 
     # --- lifetime ---------------------------------------------------------------------------------
 
-    async def serve(self, handler: Callable[[MuxedStream], bool]) -> None:
+    async def serve(self, handler: Callable[[MuxedStream], bool], budget: MemoryBudget | None = None) -> None:
         """See `MuxedConnection.serve`."""
+        if budget is not None:
+            self.machine.charge(budget)
         self._handler = handler
         reason: Exception | None = None
         try:
@@ -162,7 +164,8 @@ class Session:
                         reason = await self._read()
                     finally:
                         self.outbox.stop()
-                    tasks.cancel_scope.cancel()
+                    if self.outbox.has_writer:
+                        tasks.cancel_scope.cancel()
                 if reason is None and (broken := self.outbox.broken) is not None:
                     reason = ConnectionClosed(f"the connection broke: {broken}", remote=True)
         finally:
@@ -220,11 +223,9 @@ class Session:
         """Read until the end; returns why it ended."""
         raw, machine = self._raw, self.machine
         try:
-            if self._early:
-                early, self._early = self._early, b""
-                await self._feed([early])
-            if self._partial:
-                await self._feed(self._open(memoryview(self._partial)))
+            early, self._early = [self._early] if self._early else [], b""
+            await self._feed(early + self._open(memoryview(self._partial)))
+            self.outbox.send_now()
             while not machine.went_away:  # a code other than 0: the peer has cut, not merely said goodbye
                 view = _scratch.inbound
                 kept = len(self._partial)

@@ -270,6 +270,7 @@ def test_a_peer_that_goes_away_and_stays_costs_no_stream_of_ours(run: Run) -> No
                 await alice.network.conns()[0].new_stream([ECHO])
             with anyio.fail_after(60):
                 await mallory.until_hung_up()
+            await settle()
             assert world.held() == (0, 0, 0)
 
     run(main)

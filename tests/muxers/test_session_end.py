@@ -13,7 +13,7 @@ from py_p2pstack.muxers.stream import SessionStream
 from py_p2pstack.muxers.yamux import YamuxConfig
 from py_p2pstack.testing.pairs import raw_pair
 from tests.muxers.sessions import Spy, connected, quiet, read_all, record, session
-from tests.muxers.yamux.wire import DATA, GO_AWAY, SYN, WINDOW, Frame, frame, frames
+from tests.muxers.yamux.wire import DATA, FIN, GO_AWAY, SYN, WINDOW, Frame, frame, frames
 
 pytestmark = pytest.mark.anyio
 
@@ -253,6 +253,25 @@ async def test_a_broken_pipe_ends_the_session_all_the_same(monkeypatch: pytest.M
         await alice.serve(lambda _: True)
     assert isinstance(alice.close_reason, ConnectionClosed)
     other.close()
+
+
+async def test_a_stream_whose_last_frame_breaks_the_pipe_has_ended_too() -> None:
+    one, other = raw_pair()
+    raw = Spy(one)
+    alice = session(raw, Direction.OUTBOUND)
+    ends: list[str] = []
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(alice.serve, lambda _: True)
+        stream = await alice.open_stream()
+        stream.on_end = lambda: ends.append("stream")
+        await stream.send(b"hello")
+        other.send_nowait(record(frame(WINDOW, FIN, stream.id, 0)))
+        await quiet()
+        raw.broken = True
+        await stream.send_eof()
+        await quiet()
+        other.close()
+    assert ends == ["stream"]
 
 
 async def test_a_peer_that_answers_no_ping_is_given_up() -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import anyio
+import anyio.lowlevel
 import pytest
 
+from py_p2pstack.core.muxer import MuxedStream
 from py_p2pstack.core.transport import RawConnection
 from py_p2pstack.core.types import Direction
 from py_p2pstack.muxers.session import Session
 from py_p2pstack.testing.pairs import raw_pair
 from tests.muxers.sessions import FramedRecords, Spy, connected, quiet, read_exactly, session
-from tests.muxers.yamux.wire import GO_AWAY, PING, Frame, frames
+from tests.muxers.yamux.wire import DATA, GO_AWAY, PING, SYN, Frame, frame, frames
 
 pytestmark = pytest.mark.anyio
 
@@ -89,6 +91,34 @@ async def test_the_end_of_the_handshake_goes_out_with_the_first_bytes_of_the_mux
         assert word == b"the last word"
         assert ping.kind == PING
         alice.close()
+
+
+async def test_what_is_answered_as_the_session_begins_goes_out_with_one_call() -> None:
+    alice_raw, bob_raw = raw_pair()
+    early = frame(DATA, SYN, 2, 5, b"hello")
+    alice = session(spy := Spy(alice_raw), Direction.OUTBOUND, early=early, unsent=b"the last word")
+
+    def answer(stream: MuxedStream) -> bool:
+        stream.send_soon(b"welcome")
+        return True
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(alice.serve, answer)
+        await quiet()
+        assert len(spy.sends) == 1
+        assert [each.kind for each in arrived(bob_raw)[1]] == [PING, DATA]
+        alice.close()
+
+
+async def test_a_session_closed_as_it_begins_says_all_with_one_call() -> None:
+    alice_raw, bob_raw = raw_pair()
+    alice = session(spy := Spy(alice_raw), Direction.OUTBOUND, unsent=b"the last word")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(alice.serve, lambda stream: True)
+        await anyio.lowlevel.checkpoint()
+        alice.close(3)
+    assert len(spy.sends) == 1
+    assert arrived(bob_raw)[1][-1] == Frame(GO_AWAY, 0, 0, 3)
 
 
 async def test_a_session_closed_before_it_is_served_still_ends_the_handshake() -> None:

@@ -10,18 +10,15 @@ from collections import deque
 from collections.abc import Callable, Collection
 
 from py_p2pstack.core.error_codes import ConnectionCode, StreamCode
+from py_p2pstack.core.muxer import MemoryBudget
 from py_p2pstack.core.types import Buffer
-from py_p2pstack.errors import (
-    LocalProtocolError,
-    RemoteProtocolError,
-    ResourceLimitExceeded,
-    StreamReset,
-)
+from py_p2pstack.errors import LocalProtocolError, RemoteProtocolError, ResourceLimitExceeded, StreamReset
 from py_p2pstack.muxers.machine import Event, Ponged, StreamEnded, StreamOpened, StreamReadable, WentAway
 from py_p2pstack.muxers.stream_state import INITIAL_WINDOW, StreamState
 from py_p2pstack.muxers.streams import Streams
 from py_p2pstack.muxers.yamux.codec import HEADER_SIZE, VERSION, Flag, FrameType, GoAway, pack, unpack_from
 from py_p2pstack.muxers.yamux.config import YamuxConfig
+from py_p2pstack.muxers.yamux.growth import Growth
 from py_p2pstack.muxers.yamux.round_trips import RoundTrips
 
 _SYN, _ACK, _FIN, _RST = int(Flag.SYN), int(Flag.ACK), int(Flag.FIN), int(Flag.RST)
@@ -55,9 +52,13 @@ class YamuxMachine(Streams):
         self._unacknowledged = 0
         self._last_word: bytes | None = None
         self._pongs: deque[int] = deque()
-        self._growth = 0
+        self._growth = Growth(config.max_total_growth)
         self._heard_at = float("-inf")
         self._body_fin = False
+
+    def charge(self, budget: MemoryBudget) -> None:
+        """See `MuxerMachine.charge`."""
+        self._growth.budget = budget
 
     # --- opening and using streams ----------------------------------------------------------------
 
@@ -364,16 +365,16 @@ class YamuxMachine(Streams):
 
     def _grow(self, stream: StreamState, now: float) -> int:
         """Double a window, as far as the bounds let it; returns by how much it grew."""
-        config = self.config
-        grow = min(stream.capacity, config.max_window - stream.capacity, config.max_total_growth - self._growth)
-        if grow <= 0:
+        wanted = min(stream.capacity, self.config.max_window - stream.capacity)
+        if wanted <= 0:
             return 0
         if stream.grown_at >= self.round_trips.measured_at:
             self.ping(now)
             return 0
-        stream.grown_at = now
-        stream.capacity += grow
-        self._growth += grow
+        grow = self._growth.take(wanted)
+        if grow:
+            stream.grown_at = now
+            stream.capacity += grow
         return grow
 
     def _drop(self, stream: StreamState, now: float | None = None) -> None:
@@ -398,7 +399,7 @@ class YamuxMachine(Streams):
             elif stream.unacknowledged:
                 stream.unacknowledged = False
                 self._unacknowledged -= 1
-            self._growth -= stream.capacity - INITIAL_WINDOW
+            self._growth.give_back(stream.capacity - INITIAL_WINDOW)
 
 
 def _violation(message: str) -> RemoteProtocolError:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from py_p2pstack.errors import RemoteProtocolError, StreamReset
+from py_p2pstack.core.muxer import MemoryBudget
+from py_p2pstack.errors import RemoteProtocolError, ResourceLimitExceeded, StreamReset
 from py_p2pstack.muxers.stream_state import StreamState
 from py_p2pstack.muxers.yamux import YamuxConfig, YamuxMachine
 from tests.muxers.yamux.wire import (
@@ -149,9 +150,11 @@ def measure(bob: YamuxMachine, now: float, seconds: float) -> None:
     feed(bob, frame(PING, ACK, 0, opaque), now=now)
 
 
-def quick_reader(config: YamuxConfig, streams: int = 1) -> YamuxMachine:
+def quick_reader(config: YamuxConfig, streams: int = 1, budget: MemoryBudget | None = None) -> YamuxMachine:
     """A server with a round trip of 100 ms, whose application reads everything at once."""
     bob = server(config)
+    if budget is not None:
+        bob.charge(budget)
     measure(bob, 0.0, 0.1)
     for index in range(streams):
         feed(bob, frame(WINDOW, SYN, 1 + 2 * index, 0))
@@ -241,7 +244,33 @@ def test_all_windows_together_grow_no_further_than_their_bound() -> None:
     # and it comes back with the streams
     for stream in list(bob.streams.values()):
         bob.reset(stream, 0, [])
-    assert bob._growth == 0
+    assert bob._growth.total == 0
+
+
+class Budget:
+    """A `MemoryBudget` of so many bytes."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.held = 0
+
+    def reserve_memory(self, size: int, priority: int) -> None:
+        if self.held + size > self.limit * (priority + 1) // 256:
+            raise ResourceLimitExceeded("memory", self.limit, self.held + size)
+        self.held += size
+
+    def release_memory(self, size: int) -> None:
+        self.held -= size
+
+
+def test_what_windows_grow_by_is_charged_and_what_the_budget_has_not_got_they_do_without() -> None:
+    budget = Budget(2 * 1024 * 1024)
+    bob = quick_reader(YamuxConfig(), streams=8, budget=budget)
+    grown = sum(stream.capacity - WINDOW_SIZE for stream in bob.streams.values())
+    assert grown == budget.held == 1024 * 1024  # half of it: windows never take all
+    for stream in list(bob.streams.values()):
+        bob.reset(stream, 0, [])
+    assert budget.held == 0
 
 
 def test_unread_bytes_of_all_streams_together_are_bounded() -> None:
