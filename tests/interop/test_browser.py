@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
 from tests.interop.conftest import MATRIX, start
-from tests.interop.peer import Peer
+from tests.interop.peer import Peer, command_of
 from tests.interop.test_dht import until_known
 from tests.interop.test_values import contents, encoded, found_provider, sign, until
 
@@ -16,6 +20,7 @@ pytestmark = pytest.mark.interop
 
 MIB = 1 << 20
 LISTENING = ("--listen", "/ip4/127.0.0.1/tcp/0", "--listen", "/ip4/127.0.0.1/tcp/0/ws")
+EXAMPLE = Path(__file__).parents[2] / "examples" / "browser"
 BACKENDS = ("asyncio", "trio", "asyncio")
 
 
@@ -135,3 +140,53 @@ def test_a_page_that_is_closed_is_gone_from_the_node(request: pytest.FixtureRequ
         page.call("connect", addr=websocket_address(nodes[0]))
         assert page.id in nodes[0].call("peers")["peers"]
     until(lambda: page.id not in nodes[0].call("peers")["peers"])
+
+
+# --- the example ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def example(page: Peer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where `npm start` serves the example, with the packages of the peer, which are those that it asks for."""
+    home = tmp_path_factory.mktemp("example") / "browser"
+    shutil.copytree(EXAMPLE, home, ignore=shutil.ignore_patterns("node_modules"))
+    modules = next(path for path in Path(command_of("browser")[1]).parents if (path / "node_modules").exists())
+    (home / "node_modules").symlink_to(modules / "node_modules")
+    package = json.loads((home / "package.json").read_text(encoding="utf-8"))
+    installed = json.loads((modules / "package.json").read_text(encoding="utf-8"))
+    assert package["dependencies"].items() <= installed["dependencies"].items()
+    program, *options = package["scripts"]["start"].replace(":8000", ":0").split()
+    with subprocess.Popen(
+        [home / "node_modules" / ".bin" / program, *options],
+        cwd=home,
+        stdin=subprocess.PIPE,  # its end is the server's
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as server:
+        assert server.stderr is not None
+        yield next(line.split()[-1] for line in server.stderr if "Local:" in line)
+
+
+GREET = """
+    document.querySelector('input').value = ADDRESS
+    document.querySelector('button').click()
+    new Promise((resolve) => {
+      const text = () => document.querySelector('pre').textContent
+      const look = () => /is now|failed/.test(text()) ? resolve(text()) : setTimeout(look, 50)
+      look()
+    })
+"""
+
+
+def test_the_example_does_what_it_says(nodes: list[Peer], page: Peer, example: str) -> None:
+    said = page.call("visit", url=example, script=GREET.replace("ADDRESS", json.dumps(websocket_address(nodes[0]))))
+    name, connected, value = said["value"].splitlines()
+    assert connected.startswith(f"connected to {nodes[0].id}, ")
+    greeting = f"hello from {name.removeprefix('this page is ')}"
+    assert value == f"/v/greeting is now: {greeting}"
+    assert nodes[2].call("get", key="/v/greeting") == {"value": encoded(greeting.encode())}
+
+
+def test_the_example_tells_what_failed(page: Peer, example: str) -> None:
+    said = page.call("visit", url=example, script=GREET.replace("ADDRESS", '"/nonsense"'))
+    assert "it failed: " in said["value"]

@@ -55,9 +55,9 @@ export class Browser {
     })
   }
 
-  #take ({ id, result, error, method, params }) {
+  #take ({ id, result, error, method, params, sessionId }) {
     if (id == null) {
-      this.#events.get(method)?.(params)
+      this.#events.get(`${method} ${sessionId}`)?.(params)
       return
     }
     const call = this.#calls.get(id)
@@ -65,9 +65,9 @@ export class Browser {
     error == null ? call.resolve(result) : call.reject(new Error(error.message))
   }
 
-  /** Calls `handler` with the parameters of each event of this name. */
-  on (method, handler) {
-    this.#events.set(method, handler)
+  /** Calls `handler` with the parameters of each such event of a page. */
+  on (method, sessionId, handler) {
+    this.#events.set(`${method} ${sessionId}`, handler)
   }
 
   call (method, params = {}, sessionId = undefined) {
@@ -82,12 +82,32 @@ export class Browser {
   async open (url) {
     const { targetId } = await this.call('Target.createTarget', { url: 'about:blank' })
     const { sessionId } = await this.call('Target.attachToTarget', { targetId, flatten: true })
-    const loaded = new Promise((resolve) => this.on('Page.loadEventFired', resolve))
     await this.call('Page.enable', {}, sessionId)
-    await this.call('Runtime.enable', {}, sessionId)
-    await this.call('Page.navigate', { url }, sessionId)
-    await loaded
+    await this.call('Page.setLifecycleEventsEnabled', { enabled: true }, sessionId)
+    const loaded = this.#loaded(sessionId)
+    const { loaderId, errorText } = await this.call('Page.navigate', { url }, sessionId)
+    if (errorText != null) {
+      throw new Error(`${url}: ${errorText}`)
+    }
+    await loaded(loaderId)
     return new Page(this, sessionId)
+  }
+
+  /** Notes what is loaded from now on; gives a function that waits for one of it. */
+  #loaded (session) {
+    const done = new Set()
+    let wake = () => {}
+    this.on('Page.lifecycleEvent', session, ({ name, loaderId }) => {
+      if (name === 'load') {
+        done.add(loaderId)
+        wake()
+      }
+    })
+    return async (loaderId) => {
+      while (!done.has(loaderId)) {
+        await new Promise((resolve) => { wake = resolve })
+      }
+    }
   }
 
   /** Ends it; nothing of it is left. */

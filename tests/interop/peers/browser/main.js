@@ -46,12 +46,19 @@ async function servePage () {
   return { server, url: `http://127.0.0.1:${server.address().port}/` }
 }
 
-async function answer (page, line) {
+/** Opens another page, and tells what a script in it comes to. */
+async function visit (browser, { url, script }) {
+  const page = await browser.open(url)
+  return { value: await page.evaluate(script) }
+}
+
+async function answer (browser, page, line) {
   let id = null
   try {
     const request = JSON.parse(line)
     id = request.id
-    write({ id, ok: true, result: await page.evaluate(`peer.run(${line})`) })
+    const result = request.cmd === 'visit' ? visit(browser, request) : page.evaluate(`peer.run(${line})`)
+    write({ id, ok: true, result: await result })
   } catch (err) {
     write({ id, ok: false, error: String(err?.message || err).split('\n', 1)[0] })
   }
@@ -71,10 +78,11 @@ async function main () {
     const { product } = await browser.call('Browser.getVersion')
     const made = await page.evaluate(`peer.start(${JSON.stringify(options)})`)
     const implementation = `js-libp2p v${pkg.dependencies.libp2p} in Chromium`
+    made.commands.push('visit')
     write({ ready: true, ...made, implementation, version: product.split('/')[1] })
     for await (const line of createInterface({ input: process.stdin })) {
       if (line.trim() !== '') {
-        void answer(page, line)
+        void answer(browser, page, line)
       }
     }
   } finally {
