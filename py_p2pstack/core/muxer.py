@@ -79,6 +79,18 @@ class MuxedStream(ByteStream, Protocol):
         ...
 
 
+class MemoryBudget(Protocol):
+    """How much memory a connection may make us hold: its place in the books."""
+
+    def reserve_memory(self, size: int, priority: int) -> None:
+        """Take `size` bytes, if `priority + 1` 256ths of what there is suffice. Raises ResourceLimitExceeded."""
+        ...
+
+    def release_memory(self, size: int) -> None:
+        """Give so many back."""
+        ...
+
+
 class MuxedConnection(Protocol):
     """A finished connection as the swarm sees it: an identity at the other end, and streams."""
 
@@ -92,11 +104,12 @@ class MuxedConnection(Protocol):
         """Open a stream without a round trip; waits while too many are unacknowledged. Raises ConnectionClosed."""
         ...
 
-    async def serve(self, handler: Callable[[MuxedStream], bool]) -> None:
+    async def serve(self, handler: Callable[[MuxedStream], bool], budget: MemoryBudget | None = None) -> None:
         """Run the connection until it ends; returns when it was closed by either side, never raises for a peer's fault.
 
         `handler` is called synchronously for each stream the peer opens, must not block, and returns False to refuse
-        it (it is then reset). When this returns, every stream has ended.
+        it (it is then reset). When this returns, every stream has ended. `budget`: where memory that the peer may make
+        us hold is charged, beyond what the number of its streams bounds; what it refuses is done without.
         """
         ...
 

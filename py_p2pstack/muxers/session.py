@@ -164,8 +164,7 @@ class Session:
                         reason = await self._read()
                     finally:
                         self.outbox.stop()
-                    if self.outbox.has_writer:
-                        tasks.cancel_scope.cancel()
+                    tasks.cancel_scope.cancel()
                 if reason is None and (broken := self.outbox.broken) is not None:
                     reason = ConnectionClosed(f"the connection broke: {broken}", remote=True)
         finally:
@@ -223,9 +222,11 @@ class Session:
         """Read until the end; returns why it ended."""
         raw, machine = self._raw, self.machine
         try:
-            early, self._early = [self._early] if self._early else [], b""
-            await self._feed(early + self._open(memoryview(self._partial)))
-            self.outbox.send_now()
+            if self._early:
+                early, self._early = self._early, b""
+                await self._feed([early])
+            if self._partial:
+                await self._feed(self._open(memoryview(self._partial)))
             while not machine.went_away:  # a code other than 0: the peer has cut, not merely said goodbye
                 view = _scratch.inbound
                 kept = len(self._partial)

@@ -110,7 +110,7 @@ class SwarmConnection:
     async def serve(self) -> None:
         """Run until the connection ends; then every stream has ended too."""
         try:
-            await self._muxed.serve(self._accept)
+            await self._muxed.serve(self._accept, self.scope)
         finally:
             self._ended.set()
 

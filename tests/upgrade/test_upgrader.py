@@ -10,7 +10,7 @@ import anyio.lowlevel
 import pytest
 
 from py_p2pstack.addresses import Multiaddr
-from py_p2pstack.core.muxer import ConnectionInfo, MuxedConnection, MuxedStream, MuxerFactory
+from py_p2pstack.core.muxer import ConnectionInfo, MemoryBudget, MuxedConnection, MuxedStream, MuxerFactory
 from py_p2pstack.core.security import RecordLayer, SecurityTransport
 from py_p2pstack.core.transport import RawConnection
 from py_p2pstack.core.types import Direction
@@ -70,7 +70,7 @@ class Muxed:
     def tick(self, now: float) -> None:
         raise NotImplementedError
 
-    async def serve(self, handler: Callable[[MuxedStream], bool]) -> None:
+    async def serve(self, handler: Callable[[MuxedStream], bool], budget: MemoryBudget | None = None) -> None:
         raise NotImplementedError
 
     def close(self, code: int = 0) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from py_p2pstack.core.error_codes import ConnectionCode, StreamCode
+from py_p2pstack.core.muxer import MemoryBudget
 from py_p2pstack.core.types import Buffer
 from py_p2pstack.errors import (
     LocalProtocolError,
@@ -53,6 +54,9 @@ class MplexMachine(Streams):
     def open_slots(self) -> int:
         """How many more streams we may have open."""
         return self.config.max_outbound_streams - (len(self.streams) - self._inbound)
+
+    def charge(self, budget: MemoryBudget) -> None:
+        """Nothing to charge: there are no windows."""
 
     def no_slot(self) -> ResourceLimitExceeded:
         """What is raised when we have all the streams open that we may."""

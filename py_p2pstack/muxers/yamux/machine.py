@@ -52,7 +52,7 @@ class YamuxMachine(Streams):
         self._unacknowledged = 0
         self._last_word: bytes | None = None
         self._pongs: deque[int] = deque()
-        self._growth = Growth(config.max_total_growth)
+        self._growth = Growth(config)
         self._heard_at = float("-inf")
         self._body_fin = False
 
@@ -355,27 +355,17 @@ class YamuxMachine(Streams):
         delta = stream.consumed
         stream.consumed = 0
         best = self.round_trips.best
-        if best is not None and now - stream.epoch < 2 * best and not stream.discarding:
-            delta += self._grow(stream, now)
+        quick = best is not None and now - stream.epoch < 2 * best and not stream.discarding
+        if quick and stream.capacity < self.config.max_window:
+            if stream.grown_at < self.round_trips.measured_at:
+                delta += self._growth.double(stream, now)
+            else:
+                self.ping(now)
         stream.epoch = now
         stream.receive_window += delta
         flags = stream.flags
         stream.flags = 0
         self._control += pack(VERSION, _WINDOW, flags, stream.id, delta)
-
-    def _grow(self, stream: StreamState, now: float) -> int:
-        """Double a window, as far as the bounds let it; returns by how much it grew."""
-        wanted = min(stream.capacity, self.config.max_window - stream.capacity)
-        if wanted <= 0:
-            return 0
-        if stream.grown_at >= self.round_trips.measured_at:
-            self.ping(now)
-            return 0
-        grow = self._growth.take(wanted)
-        if grow:
-            stream.grown_at = now
-            stream.capacity += grow
-        return grow
 
     def _drop(self, stream: StreamState, now: float | None = None) -> None:
         size = stream.drop()
@@ -399,7 +389,7 @@ class YamuxMachine(Streams):
             elif stream.unacknowledged:
                 stream.unacknowledged = False
                 self._unacknowledged -= 1
-            self._growth.give_back(stream.capacity - INITIAL_WINDOW)
+            self._growth.undo(stream)
 
 
 def _violation(message: str) -> RemoteProtocolError:
