@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.interop.conftest import MATRIX, start
-from tests.interop.peer import Peer, command_of
+from tests.interop.peer import CommandFailed, Peer, command_of
 from tests.interop.test_dht import until_known
 from tests.interop.test_values import contents, encoded, found_provider, sign, until
+from tests.transports.websocket.certificates import self_signed
 
 pytestmark = pytest.mark.interop
 
@@ -131,6 +132,34 @@ def test_a_page_finds_and_dials_a_node_it_was_not_told_of(nodes: list[Peer], pag
         [address] = {each for each in found["addrs"] if each.endswith("/ws")}
         page.call("connect", addr=f"{address}/p2p/{stranger.id}")
         assert page.call("echo", peer=stranger.id, size=MIB, chunk=4096) == {"bytes": MIB, "ok": True}
+
+
+@row("wss, with a certificate of the user's")
+def test_a_page_dials_inside_the_tls_of_the_web(tmp_path: Path) -> None:
+    """A page served over https may use no other WebSocket."""
+    certificate, key = self_signed()
+    (tmp_path / "trust.pem").write_bytes(certificate)
+    (tmp_path / "server.pem").write_bytes(certificate + key)
+    listening = ("--listen", "/ip4/127.0.0.1/tcp/0/tls/ws", "--web-cert", str(tmp_path / "server.pem"))
+    with (
+        start("ours", *listening, listen=False) as ours,
+        start("browser", "--web-trust", str(tmp_path / "trust.pem"), listen=False) as page,
+    ):
+        page.call("connect", addr=ours.address)
+        assert page.call("identify", peer=ours.id)["observed_addr"].endswith("/tls/ws")
+        for opener, server in ((page, ours), (ours, page)):
+            assert opener.call("echo", peer=server.id, size=MIB, chunk=65536) == {"bytes": MIB, "ok": True}
+
+
+@row("wss, refused without a certificate that it trusts")
+def test_a_page_refuses_a_certificate_that_nobody_vouches_for(tmp_path: Path, page: Peer) -> None:
+    certificate, key = self_signed()
+    (tmp_path / "server.pem").write_bytes(certificate + key)
+    listening = ("--listen", "/ip4/127.0.0.1/tcp/0/tls/ws", "--web-cert", str(tmp_path / "server.pem"))
+    with start("ours", *listening, listen=False) as ours:
+        with pytest.raises(CommandFailed):
+            page.call("connect", addr=ours.address)
+        assert ours.call("peers") == {"peers": []}
 
 
 @row("it is closed, and its connection is gone")

@@ -21,7 +21,7 @@ from py_p2pstack.transports.websocket import WebSocketConfig
 @cache
 def web_config() -> WebSocketConfig:
     """A server with a certificate, and a client that trusts it."""
-    certificate, key = _self_signed()
+    certificate, key = self_signed()
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     server.num_tickets = 0  # they would wake a client that waits for data
     with tempfile.TemporaryDirectory() as directory:
@@ -32,7 +32,8 @@ def web_config() -> WebSocketConfig:
     return WebSocketConfig(server_tls=server, client_tls=client)
 
 
-def _self_signed() -> tuple[bytes, bytes]:
+def self_signed() -> tuple[bytes, bytes]:
+    """A certificate and its key, PEM; for an hour."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.datetime.now(datetime.UTC)

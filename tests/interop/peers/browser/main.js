@@ -1,5 +1,6 @@
 // js-libp2p in a page of a real Chromium as an interop peer: what comes in on standard input is done in the page.
 
+import { createHash, X509Certificate } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import { createInterface } from 'node:readline'
@@ -52,6 +53,16 @@ async function visit (browser, { url, script }) {
   return { value: await page.evaluate(script) }
 }
 
+/** What has Chromium believe a certificate, which it knows by its key. */
+async function trustFlags (file) {
+  if (file === '') {
+    return []
+  }
+  const { publicKey } = new X509Certificate(await readFile(file))
+  const digest = createHash('sha256').update(publicKey.export({ type: 'spki', format: 'der' })).digest('base64')
+  return [`--ignore-certificate-errors-spki-list=${digest}`]
+}
+
 async function answer (browser, page, line) {
   let id = null
   try {
@@ -67,12 +78,10 @@ async function answer (browser, page, line) {
 async function main () {
   const argv = process.argv.slice(2)
   const path = takeOption(argv, '--browser')
-  const trusted = takeOption(argv, '--trust-key')
   const options = pageOptions(argv)
 
   const { server, url } = await servePage()
-  const flags = trusted == null ? [] : [`--ignore-certificate-errors-spki-list=${trusted}`]
-  const browser = await Browser.launch(path, flags)
+  const browser = await Browser.launch(path, await trustFlags(options['web-trust']))
   try {
     const page = await browser.open(url)
     const { product } = await browser.call('Browser.getVersion')

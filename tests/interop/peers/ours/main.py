@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import ssl
 import sys
 from collections.abc import AsyncIterator
 from typing import Any
@@ -21,6 +22,7 @@ from py_p2pstack import Dht, DhtConfig, Host, HostConfig, KeyType, PrivateKey
 from py_p2pstack.network.resources import ResourceLimits
 from py_p2pstack.storage.memory import MemoryDatastore
 from py_p2pstack.transports.pnet import load_psk
+from py_p2pstack.transports.websocket import WebSocketConfig
 
 TABLE = COMMANDS | DHT_COMMANDS | BENCHMARKS
 KEY_TYPES = [kind.name.lower() for kind in KeyType]
@@ -51,6 +53,20 @@ async def answer(nodes: list[Peer], request: dict[str, Any]) -> None:
     emit(reply)
 
 
+def server_tls(path: str | None) -> ssl.SSLContext | None:
+    """Of a file with chain and key."""
+    if path is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(path)
+    return context
+
+
+def client_tls(path: str | None) -> ssl.SSLContext | None:
+    """That trusts the certificates in a file."""
+    return None if path is None else ssl.create_default_context(cafile=path)
+
+
 async def serve(options: argparse.Namespace) -> None:
     async with anyio.create_task_group() as tasks:
         nodes: list[Peer] = []
@@ -79,7 +95,8 @@ async def serve(options: argparse.Namespace) -> None:
 async def run_node(options: argparse.Namespace, nodes: list[Peer], *, task_status: anyio.abc.TaskStatus[None]) -> None:
     """One more host, its handlers and its DHT, until cancelled."""
     identity = PrivateKey.generate(KeyType[options.key_type.upper()])
-    config = HostConfig(resources=ResourceLimits.unlimited())
+    web = WebSocketConfig(server_tls=server_tls(options.web_cert), client_tls=client_tls(options.web_trust))
+    config = HostConfig(resources=ResourceLimits.unlimited(), websocket=web)
     async with (
         Host(
             listen=options.listen,
@@ -114,6 +131,8 @@ def main() -> None:
     parser.add_argument("--security", choices=["noise", "tls", "noise,tls"], default="noise")
     parser.add_argument("--muxer", choices=["yamux", "mplex"], default="yamux")
     parser.add_argument("--psk", type=load_psk, help="key file of a private network")
+    parser.add_argument("--web-cert", help="PEM file with certificate chain and key, to listen on wss")
+    parser.add_argument("--web-trust", help="PEM file with the certificates trusted on wss")
     parser.add_argument("--dht", choices=["off", "server", "client"], default="off")
     parser.add_argument("--dht-prefix", default="/p2pstack")
     parser.add_argument("--dht-idle", action="store_true", help="of ours alone: no lookups but those asked for")
