@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -11,7 +12,7 @@ from py_p2pstack.addresses import Multiaddr
 from py_p2pstack.core.muxer import MuxerFactory
 from py_p2pstack.core.peerstore import Peerstore
 from py_p2pstack.core.security import Handshake, SecurityTransport
-from py_p2pstack.core.transport import RawTransport
+from py_p2pstack.core.transport import RawTransport, Transport
 from py_p2pstack.core.types import ProtocolId
 from py_p2pstack.errors import SecurityError
 from py_p2pstack.events import EventBus
@@ -32,6 +33,7 @@ from py_p2pstack.peerstore import MemoryPeerstore
 from py_p2pstack.protocols.identify import IdentifyConfig
 from py_p2pstack.security.noise import NoiseTransport
 from py_p2pstack.transports.pnet import PnetTransport
+from py_p2pstack.transports.quic import QuicConfig, QuicIdentity, QuicTransport
 from py_p2pstack.transports.tcp import TcpTransport
 from py_p2pstack.transports.websocket import WebSocketConfig, WebSocketTransport
 from py_p2pstack.upgrade.upgrader import Upgrader, UpgraderConfig, UpgradingTransport
@@ -51,6 +53,8 @@ class HostConfig:
     """Streams without windows, where mplex is spoken."""
     websocket: WebSocketConfig = field(default_factory=WebSocketConfig)
     """Where WebSocket is spoken: bounds, and the certificates of `wss`."""
+    quic: QuicConfig = field(default_factory=QuicConfig)
+    """Where QUIC is spoken: windows, streams, handshakes."""
     identify: IdentifyConfig = field(default_factory=IdentifyConfig)
     """What we tell of ourselves."""
     resources: ResourceLimits = field(default_factory=ResourceLimits)
@@ -68,8 +72,8 @@ class Host(BasicHost):
             host.set_stream_handler("/echo/1.0.0", echo)
             await host.connect("/ip4/127.0.0.1/tcp/4001/p2p/12D3KooW…")
 
-    It speaks TCP and WebSocket (extra `ws`), secured by Noise or TLS, multiplexed by yamux. Entering the block binds
-    the `listen` addresses (none: a host that only dials); leaving it says goodbye to every peer and ends every task.
+    It speaks TCP and WebSocket (extra `ws`), secured by Noise or TLS, multiplexed by yamux; and QUIC (extra `quic`),
+    which has all that in itself. Entering the block binds the `listen` addresses (none: a host that only dials); leaving it says goodbye to every peer and ends every task.
     """
 
     def __init__(
@@ -96,10 +100,11 @@ class Host(BasicHost):
             identity: our private key; a fresh Ed25519 key by default.
             announce: addresses to tell others instead of those we listen on (behind a port forward, say).
             config: bounds and times of all parts.
-            transports: how raw bytes travel; TCP and WebSocket by default.
+            transports: how raw bytes travel; TCP and WebSocket by default, and QUIC besides.
             security: which of `noise` and `tls` secure them; we propose the first, and take any of them.
             muxers: which of `yamux` and `mplex` (deprecated: for peers that have nothing else) make streams of them.
-            psk: the key of a private network (`transports.pnet.load_psk` reads its file): we talk to its members only.
+            psk: the key of a private network (`transports.pnet.load_psk` reads its file): we talk to its members only,
+                and not by QUIC, which has no private networks.
             peerstore: what is known of peers; kept in memory by default.
             gater: who may connect; everybody by default.
             resolver: how names in addresses are resolved; DNS by default.
@@ -131,9 +136,12 @@ class Host(BasicHost):
             raw = [PnetTransport(transport, psk) for transport in raw]
         elif os.environ.get("LIBP2P_FORCE_PNET") == "1":  # the specification's safeguard
             raise SecurityError("LIBP2P_FORCE_PNET is set, and no key of a private network is given")
+        finished: list[Transport] = [UpgradingTransport(transport, upgrader) for transport in raw]
+        if transports is None and psk is None:  # QUIC has no private networks
+            finished.append(QuicTransport(lambda: _quic_identity(key, wall_clock), config.quic))
         swarm = Swarm(
             local_peer=peer,
-            transports=[UpgradingTransport(transport, upgrader) for transport in raw],
+            transports=finished,
             peerstore=peerstore,
             router=router,
             events=events,
@@ -176,6 +184,20 @@ class _Tls:
 
             self._tls = TlsTransport(self._key, wall_clock=self._wall_clock)
         return self._tls.handshake(initiator=initiator, peer=peer, muxers=muxers)
+
+
+def _quic_identity(key: PrivateKey, wall_clock: Callable[[], float]) -> QuicIdentity:
+    """Our certificate, made when QUIC is first asked for, and the judge of others'."""
+    from py_p2pstack.security.tls import certificate
+
+    ours = certificate.make(key, now=wall_clock())
+    return QuicIdentity(
+        peer=key.public_key.peer_id(),
+        certificate=ours.der,
+        key=ours.key_der,
+        verify=lambda chain, *, expected: certificate.verify_chain(chain, now=wall_clock(), expected=expected),
+        reset_key=hashlib.sha256(b"quic stateless reset" + key.encode()).digest(),
+    )
 
 
 def _securities(names: Sequence[str], key: PrivateKey, wall_clock: Callable[[], float]) -> list[SecurityTransport]:
