@@ -131,9 +131,10 @@ class Dht(DhtParts):
 
         Raises:
             InvalidRecord: the key's namespace does not allow it, or prefers the value we have.
-            PutFailed: fewer than `quorum` peers (or none) keep it now; its `result` tells more. We still publish it.
+            PutFailed: fewer than `quorum` peers (or none) keep it now; its `result` tells more.
             LookupFailure: there is nobody to ask.
-            OperationTimeout: the nearest peers were not found in time.
+            OperationTimeout: the nearest peers were not found in time. After these three we still publish it, and try
+                again within `republish_check`.
             StorageError: our datastore failed.
             NotEnabled: the config says so.
         """

@@ -16,6 +16,7 @@ from py_p2pstack.errors import (
     P2PError,
     PutFailed,
     RemoteProtocolError,
+    RoutingError,
     StorageError,
     ValueNotFound,
 )
@@ -86,13 +87,25 @@ class Values:
         await self._keep(key, value)
         end = anyio.current_time() + (self._config.lookup_timeout if timeout is None else timeout)
         request = Message(type=MessageType.FIND_NODE, key=key)
-        _, found = await self._lookups.run(operation, request, timeout=timeout, whole_region=True)
-        for peer in found.peers:
-            operation.tell_of(FinalPeer, peer)
-        result = await self.spread(operation, value, found.peers, timeout=end - anyio.current_time())
-        if len(result.replicas) < max(quorum, 1):
-            raise PutFailed(_shortfall(result, quorum), result)
+        try:
+            _, found = await self._lookups.run(operation, request, timeout=timeout, whole_region=True)
+            for peer in found.peers:
+                operation.tell_of(FinalPeer, peer)
+            result = await self.spread(operation, value, found.peers, timeout=end - anyio.current_time())
+            if len(result.replicas) < max(quorum, 1):
+                raise PutFailed(_shortfall(result, quorum), result)
+        except (RoutingError, OperationTimeout):
+            await self._put_again_soon(key, value)
+            raise
         return result
+
+    async def _put_again_soon(self, key: bytes, value: bytes) -> None:
+        """Make a value that could not be put due for republishing."""
+        due = self._wall_clock() - self._config.republish_interval - self._config.republish_spread
+        async with self._store.locked(key):
+            stored = await self._store.get(key)
+            if stored is not None and stored.value == value:
+                await self._store.put(key, value, published=True, received=due)
 
     def _check(self, key: bytes, value: bytes) -> None:
         if not 0 < len(value) <= self._config.max_value_size:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import anyio
+import pytest
 
 from py_p2pstack import Dht, DhtConfig, PrivateKey
-from py_p2pstack.errors import StorageError
+from py_p2pstack.errors import LookupFailure, StorageError
 from py_p2pstack.kademlia import LookupConfig
 from py_p2pstack.protocols.dht.records.owned import OwnedRecord
 from py_p2pstack.protocols.dht.storage import ValueStore
@@ -60,6 +61,22 @@ async def test_a_value_of_ours_is_put_again_after_22_to_24_hours_and_lives_on() 
         assert 22 <= second <= 24.25
         await anyio.sleep(50 * HOUR)
         assert await nodes[2].dht.get_value(KEY) == b"x"
+
+
+@in_virtual_time
+async def test_a_value_that_nobody_could_be_given_is_put_as_soon_as_there_is_somebody() -> None:
+    async with world() as w:
+        nodes = await w.join(2, **PACE)
+        (alone,) = await w.start(1, **PACE)
+        with pytest.raises(LookupFailure):
+            await alone.dht.put_value(KEY, b"x")
+        await anyio.sleep(HOUR)
+        await alone.meet(nodes[0])
+        await anyio.sleep(0.3 * HOUR)
+        assert await nodes[1].dht.get_value(KEY) == b"x"
+        at = await received(alone)
+        assert at is not None
+        assert 1 < at < 1.5  # and again in 22 hours
 
 
 @in_virtual_time
