@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from mmap import mmap
 from typing import Any
 
 import anyio
@@ -33,10 +34,10 @@ _READ = 256 * 1024  # bytes read at once: what several records need, and little 
 
 
 class _Scratch(threading.local):
-    """A buffer used between two awaits, shared by all sessions of a thread."""
+    """A buffer used between two awaits, shared by all sessions of a thread; takes up memory where it is used."""
 
     def __init__(self) -> None:
-        self.inbound = memoryview(bytearray(_READ + 65537))
+        self.inbound = memoryview(mmap(-1, _READ + 65537))
 
 
 _scratch = _Scratch()
@@ -164,7 +165,8 @@ class Session:
                         reason = await self._read()
                     finally:
                         self.outbox.stop()
-                    tasks.cancel_scope.cancel()
+                    if self.outbox.has_writer:
+                        tasks.cancel_scope.cancel()
                 if reason is None and (broken := self.outbox.broken) is not None:
                     reason = ConnectionClosed(f"the connection broke: {broken}", remote=True)
         finally:
@@ -222,11 +224,9 @@ class Session:
         """Read until the end; returns why it ended."""
         raw, machine = self._raw, self.machine
         try:
-            if self._early:
-                early, self._early = self._early, b""
-                await self._feed([early])
-            if self._partial:
-                await self._feed(self._open(memoryview(self._partial)))
+            early, self._early = [self._early] if self._early else [], b""
+            await self._feed(early + self._open(memoryview(self._partial)))
+            self.outbox.send_now()
             while not machine.went_away:  # a code other than 0: the peer has cut, not merely said goodbye
                 view = _scratch.inbound
                 kept = len(self._partial)
