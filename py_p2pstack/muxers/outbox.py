@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from mmap import mmap
 
 import anyio
 from anyio import CancelScope
@@ -27,10 +28,10 @@ _LAST_WORDS = 0.25  # seconds in which the reader may still find the go-away of 
 
 
 class _Scratch(threading.local):
-    """A buffer used between two awaits, shared by all sessions of a thread."""
+    """A buffer used between two awaits, shared by all sessions of a thread; takes up memory where it is used."""
 
     def __init__(self) -> None:
-        self.batch = memoryview(bytearray(_BATCH + 65537))
+        self.batch = memoryview(mmap(-1, _BATCH + 65537))
 
 
 _scratch = _Scratch()

@@ -11,6 +11,7 @@ import os
 import socket
 import sys
 from dataclasses import dataclass
+from mmap import mmap
 from typing import NamedTuple
 
 import anyio
@@ -26,7 +27,7 @@ _NOTSENT_LOWAT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 _KEEPIDLE: int | None = getattr(socket, "TCP_KEEPIDLE", getattr(socket, "TCP_KEEPALIVE", None))  # macOS: KEEPALIVE
 _KEEPINTVL: int | None = getattr(socket, "TCP_KEEPINTVL", None)
 _DRAIN = 1 << 20  # bytes of unread input a close throws away
-_SCRATCH = bytearray(1 << 16)
+_SCRATCH = mmap(-1, 1 << 16)  # memory that is taken up where it is used
 
 # accept(2): faults of one arriving connection, not of the listener.
 _ABORTED = frozenset(

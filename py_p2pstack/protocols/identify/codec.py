@@ -9,13 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from google.protobuf.message import DecodeError
-
 from py_p2pstack.addresses import Multiaddr, parse_bytes
 from py_p2pstack.core.types import ProtocolId
 from py_p2pstack.errors import InvalidAddress, RecordError, RemoteProtocolError
 from py_p2pstack.identity import Envelope
-from py_p2pstack.wire.pb.identify_pb2 import Identify
 
 MAX_SENT_PART = 4096  # rust-libp2p reads one part of 4 KiB and no more
 MAX_RECEIVED_PART = 8192  # go-libp2p: signedIDSize
@@ -45,6 +42,10 @@ def decode(parts: Iterable[bytes]) -> IdentifyMessage:
 
     Raises RemoteProtocolError for what is no protobuf.
     """
+    from google.protobuf.message import DecodeError
+
+    from py_p2pstack.wire.pb.identify_pb2 import Identify
+
     message = Identify()
     try:
         for part in parts:
@@ -91,6 +92,8 @@ def encode(message: IdentifyMessage) -> list[bytes]:
     Protocols come before addresses and addresses before the signed record. What a single part cannot hold at all (a
     record above 4 KiB) is left out; so is what would need more than MAX_PARTS parts.
     """
+    from py_p2pstack.wire.pb.identify_pb2 import Identify
+
     head = Identify(
         publicKey=message.public_key,
         protocolVersion=message.protocol_version,

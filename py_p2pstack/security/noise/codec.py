@@ -1,4 +1,7 @@
-"""The payload of the noise handshake, and the signature in it."""
+"""The payload of the noise handshake, and the signature in it.
+
+Protobuf, 3 MiB, is loaded with the first handshake: a host that meets nobody needs none.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from google.protobuf.message import DecodeError
-
 from py_p2pstack.core.types import ProtocolId
 from py_p2pstack.errors import HandshakeError, InvalidKey, InvalidSignature
 from py_p2pstack.identity import PrivateKey, PublicKey
-from py_p2pstack.wire.pb.noise_pb2 import NoiseExtensions, NoiseHandshakePayload
 
 SIGNATURE_PREFIX = b"noise-libp2p-static-key:"
 MAX_PAYLOAD = 4096  # ours: an 8192-bit RSA key with its signature has 2.2 kB
@@ -34,6 +34,8 @@ def sign_static(private_key: PrivateKey, static: bytes) -> bytes:
 
 def encode(public_key: PublicKey, signature: bytes, muxers: Sequence[ProtocolId]) -> bytes:
     """The payload in bytes."""
+    from py_p2pstack.wire.pb.noise_pb2 import NoiseExtensions, NoiseHandshakePayload
+
     message = NoiseHandshakePayload(identity_key=public_key.encode(), identity_sig=signature)
     if muxers:
         message.extensions.CopyFrom(NoiseExtensions(stream_muxers=muxers))
@@ -47,6 +49,10 @@ def decode(data: bytes, static: bytes) -> Payload:
     A host signs its static key once, so peers that meet again show the same proof. What is remembered is the outcome
     for just these bytes; that the remote holds `static` is proved by each handshake anew. Failures are not remembered.
     """
+    from google.protobuf.message import DecodeError
+
+    from py_p2pstack.wire.pb.noise_pb2 import NoiseHandshakePayload
+
     if len(data) > MAX_PAYLOAD:
         raise HandshakeError(f"a noise payload of {len(data)} bytes; the limit is {MAX_PAYLOAD}")
     message = NoiseHandshakePayload()
