@@ -14,12 +14,11 @@ from py_p2pstack.muxers.session import mplex_factory, yamux_factory
 from py_p2pstack.muxers.yamux import YamuxConfig
 from py_p2pstack.security.noise import NoiseTransport
 from py_p2pstack.security.tls import TlsTransport
+from py_p2pstack.testing import virtual_time
 from py_p2pstack.testing.contracts import MUXER, MuxerCase, SecurityCase
 from py_p2pstack.testing.contracts.security_case import begin, pump
 from py_p2pstack.testing.pairs import raw_pair
 from tests.security.tls.certificates import NOW
-
-pytestmark = pytest.mark.anyio
 
 YAMUX, MPLEX = "/yamux/1.0.0", "/mplex/6.7.0"
 MUXERS: dict[str, MuxerFactory] = {
@@ -63,7 +62,7 @@ async def connect(
 def case(muxer: str, security: SecurityCase, max_read: int | None = None) -> MuxerCase:
     return MuxerCase(
         connect=lambda: connect(muxer, security, max_read),
-        bulk=(64 << 20) if max_read is None else 1 << 18,
+        bulk=(64 << 20) if max_read is None else 256 * max_read,
         streams=1000 if max_read is None else 50,
         windows=muxer == YAMUX,
     )
@@ -75,10 +74,29 @@ CASES = {
     "yamux, tls, in bits": case(YAMUX, TLS, 1000),
     "mplex, noise": case(MPLEX, NOISE),
     "mplex, tls, in bits": case(MPLEX, TLS, 1000),
+    "yamux, tls, byte by byte": case(YAMUX, TLS, 1),
+    "mplex, noise, byte by byte": case(MPLEX, NOISE, 1),
+}
+MEGABYTES = {  # moved on purpose, whatever the case: not byte by byte
+    "a_megabyte_comes_back_and_both_sides_end",
+    "a_cancelled_send_goes_out_whole_or_not_at_all",
+    "a_sender_waits_for_its_reader",
+    "a_stream_nobody_reads_holds_up_no_other",
+    "a_reset_wakes_a_waiting_sender",
+    "every_waiter_wakes_when_the_connection_ends",
+    "a_close_in_the_midst_of_everything_ends_everything",
 }
 
 
-@pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("claim", MUXER, ids=lambda claim: str(claim.__name__))
-async def test_contract(claim: Callable[[MuxerCase], Awaitable[None]], name: str) -> None:
-    await claim(CASES[name])
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize(
+    ("claim", "name"),
+    [
+        pytest.param(claim, name, id=f"{claim.__name__}, {name}")
+        for claim in MUXER
+        for name in CASES
+        if "byte by byte" not in name or claim.__name__ not in MEGABYTES
+    ],
+)
+def test_contract(claim: Callable[[MuxerCase], Awaitable[None]], name: str, backend: str) -> None:
+    virtual_time.run(claim, CASES[name], backend=backend)
