@@ -15,11 +15,15 @@ render             everything drawn in the terminal
 It needs the extra `cli`; nothing else in the package imports it.
 """
 
+import os
 import sys
 
 
 def entry_point() -> None:
     """The entry point; ends the process."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed by whoever started us (`>&-`): nothing else may take its place
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - for as long as the process lives
     try:
         import click
         import platformdirs

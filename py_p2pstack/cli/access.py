@@ -43,6 +43,8 @@ class Where:
     network_given: bool = False
     bootstrap: Sequence[str] = ()
     timeout: float = 60.0
+    interval: float = 0.0
+    """Seconds between two things that are done one after the other."""
 
 
 @asynccontextmanager
@@ -51,7 +53,9 @@ async def open_node(where: Where, *, needs_peers: bool = True) -> AsyncIterator[
     async with AsyncExitStack() as stack:
         if not where.own:
             network = where.network if where.network_given else None
-            running = await stack.enter_async_context(running_node(where.data_dir, network=network))
+            running = await stack.enter_async_context(
+                running_node(where.data_dir, network=network, timeout=where.timeout + where.interval)
+            )
             if running is not None:
                 yield running
                 return

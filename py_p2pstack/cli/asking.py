@@ -149,6 +149,7 @@ def where_of(ctx: click.Context) -> Where:
         network_given=ctx.get_parameter_source("network") is not ParameterSource.DEFAULT,
         bootstrap=bootstrap_of(params["network"], params["bootstrap"]),
         timeout=params["timeout"],
+        interval=params.get("interval", 0.0),
     )
 
 
@@ -162,10 +163,17 @@ def say(text: str) -> None:
     click.echo(text, err=True)
 
 
+def counted(number: int, noun: str) -> str:
+    """So many of something."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
 def read_value(text: str, limit: int) -> bytes:
     """The value an argument means: `@file`, `-` for standard input, or its own text. Raises Failure."""
     if text == "-":
         data = sys.stdin.buffer.read(limit + 1)
+    elif text == "@":
+        raise Failure(2, "@ has no file behind it", "write @FILE, or - for standard input")
     elif text.startswith("@"):
         try:
             with Path(text[1:]).open("rb") as file:

@@ -154,6 +154,8 @@ class ControlServer:
                 if told is None:
                     logger.exception("a call over the control socket failed")
                     told = Failure(Exit.ERROR, f"the node failed: {type(fault).__name__}", "see its log")
+                elif told.code == Exit.NO_PEERS:
+                    told.remedy = "the node that runs knows nobody yet: restart it with a reachable --bootstrap"
                 await lines.send(to_line({"error": told.to_json()}))
             else:
                 await lines.send(to_line({"result": result}))

@@ -24,15 +24,17 @@ VERSION = 1
 SOCKET = "control.sock"
 PORT_FILE = "control.json"
 MAX_ANSWER = 16 * 1024 * 1024  # bytes of a line
+GRACE = 5.0  # seconds a node has for a line beyond the time its work may take
 
 
 class RunningNode:
     """The other end: a node that runs in some data directory."""
 
-    def __init__(self, directory: Path, stream: ByteStream, token: str, network: str | None) -> None:
-        """`network`: the one it must be in; None if any will do."""
+    def __init__(self, directory: Path, stream: ByteStream, token: str, network: str | None, timeout: float) -> None:
+        """`network`: the one it must be in; None if any will do. `timeout`: seconds its work for a line may take."""
         self._directory = directory
         self._stream = stream
+        self._timeout = timeout + GRACE
         self._head = {"version": VERSION, "token": token, "network": network}
 
     def __str__(self) -> str:
@@ -41,14 +43,16 @@ class RunningNode:
     async def call(
         self, name: str, arguments: Mapping[str, Any], *, give: Give, on_event: OnEvent | None = None
     ) -> Answer:
-        """The one call of this connection. Raises Failure."""
+        """The one call of this connection. Raises Failure, also if the node falls silent."""
         request = self._head | {"call": name, "arguments": arguments, "trace": on_event is not None}
         reader = reader_of(self._stream)
         try:
-            await self._stream.send(to_line(request))
+            with anyio.fail_after(self._timeout):
+                await self._stream.send(to_line(request))
             while True:
-                answer = from_line(await reader.receive_until(b"\n", MAX_ANSWER))
-                match answer:
+                with anyio.fail_after(self._timeout):
+                    line = await reader.receive_until(b"\n", MAX_ANSWER)
+                match from_line(line):
                     case {"event": event}:
                         _tell(on_event, event)
                     case {"item": dict(item)}:
@@ -59,10 +63,16 @@ class RunningNode:
                         raise Failure(code, cause, remedy)
         except (anyio.IncompleteRead, anyio.EndOfStream, anyio.BrokenResourceError, anyio.DelimiterNotFound):
             raise Failure(Exit.ERROR, "the running node ended before its answer", "start it, and try again") from None
+        except TimeoutError:
+            raise Failure(
+                Exit.TIMEOUT, f"{self} was silent for {self._timeout:g} s", "look whether it hangs, and restart it"
+            ) from None
 
 
 @asynccontextmanager
-async def running_node(directory: Path, *, network: str | None = None) -> AsyncIterator[RunningNode | None]:
+async def running_node(
+    directory: Path, *, network: str | None = None, timeout: float = 60.0
+) -> AsyncIterator[RunningNode | None]:
     """Connect to the node that runs in a data directory; None if there is none."""
     found = await _connect(directory)
     if found is None:
@@ -70,7 +80,7 @@ async def running_node(directory: Path, *, network: str | None = None) -> AsyncI
         return
     stream, token = found
     async with stream:
-        yield RunningNode(directory, stream, token, network)
+        yield RunningNode(directory, stream, token, network, timeout)
 
 
 async def _connect(directory: Path) -> tuple[ByteStream, str] | None:
@@ -79,12 +89,19 @@ async def _connect(directory: Path) -> tuple[ByteStream, str] | None:
             return await anyio.connect_unix(directory / SOCKET), ""
         with (directory / PORT_FILE).open("rb") as file:
             told = from_line(file.read(4096))
-        return await anyio.connect_tcp("127.0.0.1", int(told["port"])), str(told["token"])
+        port = int(told["port"])
+        if not 0 < port < 1 << 16:
+            raise ValueError("no port")
+        return await anyio.connect_tcp("127.0.0.1", port), str(told["token"])
     except PermissionError:
-        raise
+        raise Failure(
+            Exit.ERROR,
+            f"the node in {directory} belongs to somebody else",
+            "ask as its user, or name another --data-dir",
+        ) from None
     except OSError:
         return None  # none, or what a node that was killed left behind
-    except (KeyError, TypeError, ValueError):
+    except (Failure, KeyError, TypeError, ValueError):
         raise Failure(Exit.ERROR, f"{directory / PORT_FILE} is damaged", "remove it, and restart the node") from None
 
 

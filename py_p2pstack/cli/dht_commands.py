@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from py_p2pstack.cli.asking import Question, ask, read_value, say
+from py_p2pstack.cli.asking import Question, ask, counted, read_value, say
 from py_p2pstack.cli.callee import Answer
 from py_p2pstack.cli.failures import one_line
 from py_p2pstack.cli.settings import options
@@ -62,7 +62,7 @@ def _peer_line(each: Answer) -> None:
 # --- values ----------------------------------------------------------------------------------------
 
 
-@dht.command()
+@dht.command(short_help="Put a value under a key.")
 @click.argument("key")
 @click.argument("value")
 @_OWNED
@@ -81,7 +81,7 @@ def put(key: str, value: str, namespace: str, owned: bool, quorum: int | None, t
             say(f"warning: {peer} does not keep it: {one_line(reason)}")
         number = f", number {result['sequence']}" if "sequence" in result else ""
         kept = f"kept by {len(result['replicas'])} of {len(result['asked'])} peers"
-        click.echo(f"{one_line(result['key'])}: {len(data)} bytes{number}, {kept}")
+        click.echo(f"{one_line(result['key'])}: {counted(len(data), 'byte')}{number}, {kept}")
 
     arguments = {
         "key": text,
@@ -94,7 +94,7 @@ def put(key: str, value: str, namespace: str, owned: bool, quorum: int | None, t
     )
 
 
-@dht.command()
+@dht.command(short_help="Write the value under a key to standard output.")
 @click.argument("key")
 @_OWNED
 @options("namespace", "quorum")
@@ -108,7 +108,7 @@ def get(key: str, namespace: str, owned: bool, quorum: int | None, timeout: floa
     )
 
 
-@dht.command()
+@dht.command(short_help="Write ever better values under a key.")
 @click.argument("key")
 @_OWNED
 @options("namespace", "quorum")
@@ -134,7 +134,7 @@ def search(key: str, namespace: str, owned: bool, quorum: int | None, timeout: f
 # --- peers -----------------------------------------------------------------------------------------
 
 
-@dht.command("find-peer")
+@dht.command("find-peer", short_help="Find a peer and its addresses.")
 @click.argument("peer_id")
 @_COMMON
 def find_peer(peer_id: str, timeout: float, **_: Any) -> int:
@@ -148,7 +148,7 @@ def find_peer(peer_id: str, timeout: float, **_: Any) -> int:
     return ask(Question(call="dht.find-peer", arguments=arguments, title=f"find-peer {peer_id}", show=show))
 
 
-@dht.command()
+@dht.command(short_help="Print the peers nearest to a key.")
 @click.argument("key", metavar="KEY|PEER_ID")
 @options("namespace")
 @_COMMON
@@ -172,7 +172,7 @@ def closest(key: str, namespace: str, timeout: float, **_: Any) -> int:
 # --- providers -------------------------------------------------------------------------------------
 
 
-@dht.command()
+@dht.command(short_help="Tell the network that we provide some content.")
 @click.argument("cid")
 @_COMMON
 def provide(cid: str, timeout: float, **_: Any) -> int:
@@ -181,13 +181,13 @@ def provide(cid: str, timeout: float, **_: Any) -> int:
     def show(result: Answer) -> None:
         for peer, reason in result["failed"].items():
             say(f"warning: {peer} was not told: {one_line(reason)}")
-        click.echo(f"{cid}: {len(result['told'])} peers told")
+        click.echo(f"{cid}: {counted(len(result['told']), 'peer')} told")
 
     arguments = {"content": cid, "timeout": timeout}
     return ask(Question(call="dht.provide", arguments=arguments, title=f"provide {cid}", show=show))
 
 
-@dht.command("find-providers")
+@dht.command("find-providers", short_help="Print who provides some content.")
 @click.argument("cid")
 @click.option("--count", "-n", type=click.IntRange(min=0), default=20, show_default=True, help="Enough; 0: all.")
 @_COMMON
@@ -216,13 +216,14 @@ def stats(timeout: float, **_: Any) -> int:
     def show(result: Answer) -> None:
         lines = [
             ("peer id", result["peer_id"]),
-            ("connections", f"{result['connections']} with {result['connected_peers']} peers"),
+            ("connections", f"{result['connections']} with {counted(result['connected_peers'], 'peer')}"),
             ("up", f"{result['uptime']:.0f} s"),
         ]
         for each in _dhts(result):
+            peers, buckets = counted(each["table_peers"], "peer"), counted(len(each["buckets"]), "bucket")
             lines += [
                 ("protocol", f"{each['protocol']} ({each['mode']})"),
-                ("routing table", f"{each['table_peers']} peers in {len(each['buckets'])} buckets"),
+                ("routing table", f"{peers} in {buckets}"),
                 ("network", _about(each["network_size"], each["network_size_error"])),
             ]
         for name, value in lines:
@@ -242,7 +243,7 @@ def _about(size: float | None, error: float | None) -> str:
     return f"about {size:.0f} peers, give or take {size * error:.0f}"
 
 
-@dht.command()
+@dht.command(short_help="Draw the routing table.")
 @_TO_LOOK_AT
 def table(timeout: float, verbose: bool, **_: Any) -> int:
     """Draw the routing table: a bucket for each number of leading bits that a peer's key shares with ours."""

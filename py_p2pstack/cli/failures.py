@@ -66,13 +66,24 @@ def failure_of(fault: BaseException) -> Failure | None:
     if isinstance(fault, BaseExceptionGroup):
         told = [failure_of(each) for each in fault.exceptions]
         return None if None in told else told[0]
+    if isinstance(fault, errors.DialError) and any(isinstance(why, errors.PeerIdMismatch) for _, why in fault.attempts):
+        return Failure(Exit.ERROR, str(fault), "another peer is there: check the peer id, or ask for its address")
     for kind, code, remedy in _KINDS:
         if isinstance(fault, kind):
-            return Failure(code, str(fault) or kind.__name__, remedy)
+            return Failure(code, _cause(fault) or kind.__name__, remedy)
     return None
+
+
+def _cause(fault: BaseException) -> str:
+    """What happened, and to which file, without the numbers of the operating system."""
+    if isinstance(fault, OSError) and fault.strerror and not isinstance(fault, errors.P2PError):
+        return fault.strerror if fault.filename is None else f"{fault.filename}: {fault.strerror}"
+    return str(fault)
 
 
 def one_line(text: str) -> str:
     """All of a text in one line, without control characters that a stranger may have put there."""
-    joined = "; ".join(line.strip() for line in text.splitlines() if line.strip()).replace(":; ", ": ")
+    joined = (
+        "; ".join(line.strip() for line in text.splitlines() if line.strip()).replace(":; ", ": ").replace(",; ", ", ")
+    )
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in joined)

@@ -12,7 +12,7 @@ from py_p2pstack.cli.failures import Exit, Failure
 from py_p2pstack.cli.settings import KEY_FILE, data_dir, options
 
 
-@click.command("id")
+@click.command("id", short_help="Print a peer id.")
 @click.argument("keyfile", required=False, type=click.Path(dir_okay=False, path_type=Path))
 @options("data-dir", "json")
 def show_id(keyfile: Path | None, data_dir: Path | None, json: bool) -> None:
@@ -34,7 +34,7 @@ def show_id(keyfile: Path | None, data_dir: Path | None, json: bool) -> None:
         click.echo(str(peer))
 
 
-@click.command()
+@click.command(short_help="Make a private key.")
 @click.option(
     "--type", "key_type", type=click.Choice(["ed25519", "secp256k1", "ecdsa", "rsa"]), default="ed25519",
     show_default=True, help="The kind of key.",
@@ -58,6 +58,8 @@ def keygen(key_type: str, output: Path | None, data_dir: Path | None, json: bool
         save_key_file(path, key)
     except FileExistsError as fault:
         raise Failure(Exit.ERROR, str(fault), "name another file with --output") from None
+    except OSError as fault:  # which names a file that only was to become the key
+        raise Failure(Exit.ERROR, f"cannot write {path}: {fault.strerror}", "check the path and the disk") from None
     peer = key.public_key.peer_id()
     if json:
         write_json({"command": "keygen", "peer_id": str(peer), "key_type": key_type, "file": str(path)})

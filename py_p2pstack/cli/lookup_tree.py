@@ -145,7 +145,7 @@ class LookupTree:
             case FinalPeer():
                 self._hop(event.peer).final = True
             case Value():
-                self._note(event.peer, f"has a value of {len(event.value)} bytes")
+                self._note(event.peer, f"has a value of {len(event.value)} byte{'s' if len(event.value) != 1 else ''}")
             case Provider():
                 self._note(
                     event.peer, f"knows {len(event.providers)} provider{'s' if len(event.providers) != 1 else ''}"

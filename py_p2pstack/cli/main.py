@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from py_p2pstack import __version__
 from py_p2pstack.cli.failures import Exit, Failure, failure_of
@@ -67,6 +68,8 @@ def root(ctx: click.Context, config: Path | None, debug: bool) -> None:
         state.config = ConfigFile(config)
     state.debug = debug
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.DEBUG if debug else logging.ERROR)
+    if not debug:
+        logging.getLogger("py_p2pstack.storage").setLevel(logging.WARNING)  # it concerns the user's own data
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -80,8 +83,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         fault.show()
         return Exit.USAGE
     except click.UsageError as fault:
-        path = fault.ctx.command_path if fault.ctx is not None else APP
-        return _tell(Failure(Exit.USAGE, fault.format_message(), f"see {path} --help"))
+        return _tell(Failure(Exit.USAGE, fault.format_message(), _remedy(fault, state.config)))
     except click.ClickException as fault:
         return _tell(Failure(Exit.ERROR, fault.format_message()))
     except (click.Abort, KeyboardInterrupt):
@@ -94,6 +96,21 @@ def run(arguments: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         unexpected = Failure(Exit.ERROR, f"unexpected {type(fault).__name__}: {fault}", "run it again with --debug")
         return _tell(failure_of(fault) or unexpected)
+
+
+def _remedy(fault: click.UsageError, config: ConfigFile) -> str:
+    """What to do about a usage error: where the value came from, if not from the command line."""
+    ctx = fault.ctx
+    if ctx is None:
+        return f"see {APP} --help"
+    param = fault.param if isinstance(fault, click.BadParameter) else None
+    if param is not None and param.name is not None:
+        source = ctx.get_parameter_source(param.name)
+        if source is ParameterSource.ENVIRONMENT:
+            return f"correct {param.envvar} in the environment; see {ctx.command_path} --help"
+        if source is ParameterSource.DEFAULT_MAP:
+            return f"correct it in {config.path}; see {ctx.command_path} --help"
+    return f"see {ctx.command_path} --help"
 
 
 def _tell(failure: Failure) -> int:

@@ -13,7 +13,7 @@ from py_p2pstack.cli.settings import options
 _COMMON = options("bootstrap", "network", "timeout", "data-dir", "json", "verbose", "quiet", "backend")
 
 
-@click.command()
+@click.command(short_help="Measure round trips to a peer.")
 @click.argument("peer", metavar="PEER")
 @click.option("--count", "-c", type=click.IntRange(1, 1_000_000), default=4, show_default=True, help="How many pings.")
 @click.option(
@@ -37,7 +37,7 @@ def ping(peer: str, count: int, interval: float, timeout: float, **_: Any) -> in
     return ask(Question(call="ping", arguments=arguments, title=f"ping {peer}", show=show, show_item=show_item))
 
 
-@click.command()
+@click.command(short_help="Show what a peer tells of itself.")
 @click.argument("peer", metavar="PEER")
 @_COMMON
 def identify(peer: str, timeout: float, **_: Any) -> int:

@@ -64,7 +64,8 @@ class ConfigFile:
                 raise Failure(Exit.USAGE, f"there is no config file {self.path}", "check --config") from None
             return {}
         except (OSError, ValueError) as fault:
-            raise Failure(Exit.USAGE, f"the config file {self.path}: {fault}", "correct the file") from None
+            cause = fault.strerror if isinstance(fault, OSError) else fault
+            raise Failure(Exit.USAGE, f"the config file {self.path}: {cause}", "correct the file") from None
         unknown = sorted(set(values) - set(OPTIONS))
         if unknown:
             known = ", ".join(sorted(OPTIONS))
@@ -110,7 +111,7 @@ class SettingOption(click.Option):
         elif isinstance(found, (str, int, float)) and not isinstance(found, bool):
             return str(found)
         raise Failure(
-            Exit.USAGE, f"the config file {path}: {self.long_name} cannot be {found!r:.80}", f"see --help of {APP}"
+            Exit.USAGE, f"the config file {path}: {self.long_name} cannot be {found!r:.80}", "correct the file"
         )
 
 
@@ -138,6 +139,13 @@ def _addresses(ctx: click.Context, param: click.Parameter, values: tuple[str, ..
     return values
 
 
+def _seconds(ctx: click.Context, param: click.Parameter, value: float) -> float:
+    """A time; `nan` is none, though a number."""
+    if value != value:
+        raise click.BadParameter("nan is no time")
+    return value
+
+
 def _option(*names: str, **details: Any) -> Decorator:
     long_name = next(name for name in names if name.startswith("--")).removeprefix("--")
     details.setdefault("envvar", f"P2PSTACK_{long_name.upper().replace('-', '_')}")
@@ -159,7 +167,8 @@ OPTIONS: Mapping[str, Decorator] = {
         help="put: how many peers must keep the value (1). get, search: enough after so many answers (0: ask all).",
     ),
     "timeout": _option(
-        "--timeout", type=click.FloatRange(min=0, min_open=True), default=60.0, show_default=True, metavar="SECONDS",
+        "--timeout", type=click.FloatRange(min=0, min_open=True), callback=_seconds, default=60.0, show_default=True,
+        metavar="SECONDS",
         help="How long it may take (ping: each).",
     ),
     "data-dir": _option(

@@ -15,7 +15,7 @@ from typing import Any
 import anyio
 import pytest
 
-from py_p2pstack.cli import control
+from py_p2pstack.cli import control, control_client
 from py_p2pstack.cli.callee import Answer, Give
 from py_p2pstack.cli.control import MAX_PATH, ControlServer
 from py_p2pstack.cli.control_client import PORT_FILE, SOCKET, running_node
@@ -176,6 +176,27 @@ async def test_a_node_that_ends_ends_its_calls(tmp_path: Path) -> None:
     assert failures[0].code == 1
 
 
+async def test_a_node_that_hangs_is_not_waited_for_forever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control_client, "GRACE", 0.01)
+    async with served(tmp_path), running_node(tmp_path, timeout=0.01) as node:
+        assert node is not None
+        with anyio.fail_after(10), pytest.raises(Failure, match="was silent for") as told:
+            await node.call("wait", {}, give=nothing)
+    assert told.value.code == 4
+
+
+@unix
+async def test_the_node_of_somebody_else_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refused(path: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(anyio, "connect_unix", refused)
+    (tmp_path / SOCKET).touch()
+    with pytest.raises(Failure, match="somebody else"):
+        async with running_node(tmp_path):
+            pass
+
+
 async def test_only_so_many_clients_are_served_at_once(tmp_path: Path) -> None:
     async with served(tmp_path, max_clients=1) as echo, anyio.create_task_group() as tasks:
         tasks.start_soon(ask, tmp_path, "wait")
@@ -261,10 +282,10 @@ async def test_a_path_too_long_for_a_socket_takes_a_port_and_a_token(tmp_path: P
     assert not told.exists()
 
 
-@pytest.mark.parametrize("content", ["nonsense", "{}", '{"port":"x","token":"y"}'])
+@pytest.mark.parametrize("content", ["nonsense", "{}", "[]", '{"port":"x","token":"y"}', '{"port":70000,"token":""}'])
 async def test_a_damaged_port_file_is_told_of(tmp_path: Path, content: str) -> None:
     (tmp_path / PORT_FILE).write_text(content)
-    with pytest.raises(Failure):
+    with pytest.raises(Failure, match="is damaged"):
         async with running_node(tmp_path):
             pass
 

@@ -65,6 +65,7 @@ def test_bytes_go_in_and_out_as_they_are(
     assert p2pstack("dht", "put", "stdin", "-", *where).code == 0
     assert p2pstack("dht", "get", "stdin", *where).out == data[::-1]
     one_error(p2pstack("dht", "put", "file", f"@{tmp_path / 'nothing'}", *where), 1)
+    one_error(p2pstack("dht", "put", "file", "@", *where), 2)
 
 
 def test_a_bare_key_is_in_the_namespace(p2pstack: Command, nodes: Nodes) -> None:
@@ -104,7 +105,7 @@ def test_a_short_lived_node_signs_with_the_key_of_the_data_directory(
     me = p2pstack("keygen").out.decode().strip()
     for number in (1, 2):
         put = p2pstack("dht", "put", "--owned", "name", "x", *where).out.decode()
-        assert put == f"/owned/{me}/name: 1 bytes, number {number}, kept by 2 of 2 peers\n"
+        assert put == f"/owned/{me}/name: 1 byte, number {number}, kept by 2 of 2 peers\n"
     assert p2pstack("dht", "get", f"/owned/{me}/name", "--data-dir", nodes[1].directory).out == b"x"
 
 
@@ -174,7 +175,7 @@ def test_peers_are_found_pinged_and_identified(p2pstack: Command, nodes: Nodes) 
 def test_providers_are_found(p2pstack: Command, nodes: Nodes) -> None:
     first, second = nodes
     provided = p2pstack("dht", "provide", CID, "--data-dir", first.directory)
-    assert provided.out == f"{CID}: 1 peers told\n".encode()
+    assert provided.out == f"{CID}: 1 peer told\n".encode()
     found = p2pstack("dht", "find-providers", CID, "--data-dir", second.directory)
     assert found.out.decode().split()[0] == first.address.rpartition("/")[2]
     alone = p2pstack("dht", "provide", CID, "--bootstrap", first.address)

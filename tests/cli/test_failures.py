@@ -41,10 +41,23 @@ def test_an_error_has_its_code_and_one_line(fault: BaseException, code: int) -> 
     assert "\n" not in str(failure)
 
 
+def test_a_file_is_named_and_the_systems_numbers_are_not() -> None:
+    failure = failure_of(IsADirectoryError(21, "Is a directory", "there"))
+    assert failure is not None
+    assert failure.cause == "there: Is a directory"
+
+
+def test_a_peer_that_is_another_one_is_told_apart_from_one_that_is_away() -> None:
+    failure = failure_of(errors.DialError("peer", [("/ip4/1.2.3.4", errors.PeerIdMismatch("a", "b"))]))
+    assert failure is not None
+    assert "another peer" in failure.remedy
+
+
 @pytest.mark.parametrize("fault", [KeyError("x"), ExceptionGroup("several", [KeyError("x")])])
 def test_a_fault_of_ours_is_none(fault: Exception) -> None:
     assert failure_of(fault) is None
 
 
 def test_what_a_stranger_says_cannot_steer_the_terminal() -> None:
+    assert one_line("one of a,\n\tb") == "one of a, b"
     assert one_line("a:\n  b\n  c\x1b[31m") == "a: b; c\N{REPLACEMENT CHARACTER}[31m"

@@ -29,6 +29,25 @@ def test_there_is_one_node_for_each_directory(p2pstack: Command, nodes: Nodes) -
     assert p2pstack("dht", "stats", "--data-dir", nodes[0].directory).code == 0
 
 
+def test_a_node_that_knows_nobody_is_told_so(p2pstack: Command, tmp_path: Path) -> None:
+    node = RunningNode(tmp_path)
+    try:
+        told = one_error(p2pstack("dht", "put", "x", "y", "--data-dir", tmp_path), 5)
+        assert "knows nobody yet" in told
+    finally:
+        node.process.kill()
+        node.process.communicate()
+
+
+def test_damaged_data_are_put_aside_aloud(tmp_path: Path) -> None:
+    (tmp_path / "data.sqlite").write_bytes(bytes(range(256)) * 16)
+    node = RunningNode(tmp_path)
+    node.process.terminate()
+    _, err = node.process.communicate(timeout=20)
+    assert "is damaged" in err
+    assert list(tmp_path.glob("data.sqlite.corrupt-*"))
+
+
 def test_a_taken_port_is_told_of(p2pstack: Command, nodes: Nodes, tmp_path: Path) -> None:
     taken = nodes[0].address.partition("/p2p/")[0]
     assert "in use" in one_error(p2pstack("node", "run", "--listen", taken, "--data-dir", tmp_path), 1)

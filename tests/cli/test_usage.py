@@ -15,7 +15,7 @@ import pytest
 
 from py_p2pstack import __version__
 from py_p2pstack.cli.main import root
-from tests.cli.terminal import Command, one_error, spawned
+from tests.cli.terminal import COMMAND, Command, one_error, spawned
 
 
 def test_the_version_is_told_at_once() -> None:
@@ -95,6 +95,32 @@ def test_commands_are_completed() -> None:
     words = {"_P2PSTACK_COMPLETE": "bash_complete", "COMP_WORDS": "p2pstack dht fi", "COMP_CWORD": "2"}
     done = spawned(env={**os.environ, **words})
     assert re.findall(r"plain,(\S+)", done.out.decode()) == ["find-peer", "find-providers"]
+
+
+def test_a_bad_value_is_blamed_on_where_it_came_from(
+    p2pstack: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "see p2pstack dht get --help" in one_error(p2pstack("dht", "get", "x", "--timeout", "nan"), 2)
+    config = tmp_path / "config.toml"
+    config.write_text('timeout = "soon"')
+    assert f"correct it in {config}" in one_error(p2pstack("--config", config, "dht", "get", "x"), 2)
+    monkeypatch.setenv("P2PSTACK_TIMEOUT", "soon")
+    assert "correct P2PSTACK_TIMEOUT" in one_error(p2pstack("dht", "get", "x"), 2)
+
+
+def test_a_key_that_cannot_be_written_is_told_by_its_own_name(p2pstack: Command, tmp_path: Path) -> None:
+    path = tmp_path / "nothing" / "key"
+    assert f"cannot write {path}: " in one_error(p2pstack("keygen", "--output", path), 1)
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
+def test_a_closed_stream_is_as_good_as_an_empty_one(tmp_path: Path, closed: str) -> None:
+    if os.name != "posix":
+        pytest.skip("shells of other systems close none")
+    command = f"{' '.join(COMMAND)} keygen --output {tmp_path / 'key'} {closed}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert (tmp_path / "key").exists()
 
 
 def test_what_we_got_wrong_is_one_line_too(p2pstack: Command, monkeypatch: pytest.MonkeyPatch) -> None:
