@@ -15,6 +15,7 @@ render             everything drawn in the terminal
 It needs the extra `cli`; nothing else in the package imports it.
 """
 
+import io
 import os
 import sys
 
@@ -24,6 +25,8 @@ def entry_point() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # closed by whoever started us (`>&-`): nothing else may take its place
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - for as long as the process lives
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a code page without some letter is no reason to end
     try:
         import click
         import platformdirs

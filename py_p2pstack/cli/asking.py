@@ -155,7 +155,8 @@ def where_of(ctx: click.Context) -> Where:
 
 def write_json(message: Mapping[str, object]) -> None:
     """Write one line of JSON to standard output, with the number of its schema."""
-    click.echo(json.dumps({"schema": SCHEMA} | dict(message), ensure_ascii=False, separators=(",", ":")))
+    ascii_only = not sys.stdout.encoding.lower().startswith("utf")
+    click.echo(json.dumps({"schema": SCHEMA} | dict(message), ensure_ascii=ascii_only, separators=(",", ":")))
 
 
 def say(text: str) -> None:

@@ -116,7 +116,8 @@ def _remedy(fault: click.UsageError, config: ConfigFile) -> str:
 def _tell(failure: Failure) -> int:
     text = str(failure)
     try:
-        click.echo(text, err=True)
+        text.encode(sys.stderr.encoding)
     except UnicodeEncodeError:  # a terminal without arrows
-        click.echo(text.encode("ascii", "replace").replace(b" ? ", b" -> ").decode(), err=True)
+        text = text.encode("ascii", "replace").replace(b" ? ", b" -> ").decode()
+    click.echo(text, err=True)
     return failure.code

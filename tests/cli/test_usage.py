@@ -123,6 +123,14 @@ def test_a_closed_stream_is_as_good_as_an_empty_one(tmp_path: Path, closed: str)
     assert (tmp_path / "key").exists()
 
 
+def test_a_code_page_without_some_letters_is_no_reason_to_end(tmp_path: Path) -> None:
+    surroundings = {**os.environ, "PYTHONIOENCODING": "cp1252"}
+    path = tmp_path / "k\N{GREEK SMALL LETTER ALPHA}"
+    made = spawned("keygen", "--json", "--output", path, env=surroundings)
+    assert json.loads(made.out)["file"] == str(path)
+    assert " -> see p2pstack" in spawned("keygen", "--type", "x", env=surroundings).err
+
+
 def test_what_we_got_wrong_is_one_line_too(p2pstack: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> None:
         raise KeyError("a fault of ours")
