@@ -14,6 +14,7 @@ from py_p2pstack.errors import RemoteProtocolError
 CONTINUATION, BINARY, CLOSE, PING, PONG = 0, 2, 8, 9, 10
 MAX_CONTROL = 125  # bytes, RFC 6455 §5.5
 NORMAL_CLOSURE = b"\x03\xe8"  # 1000
+FRAMES = 2048  # begun in one call: some 4 ms of work, whoever sends frames of nothing
 
 Mask = Callable[[bytes | memoryview, bytes], bytes]
 """XOR with a repeated key of four bytes."""
@@ -38,11 +39,19 @@ class FrameReader:
         self.pong: bytes | None = None
         """What the last ping wants to hear; older ones may go unanswered (§5.5.3). Whoever answers takes it away."""
 
-    def receive(self, data: memoryview) -> int:
-        """Move the payload in `data` to its front and return its size. Raises RemoteProtocolError."""
-        kept = at = 0
-        while at < len(data) and self.closed is None:
+    def receive(self, data: memoryview) -> tuple[int, int]:
+        """Move the payload in `data` to its front; returns its size, and how much of `data` was read for it.
+
+        That is all, unless there are very many frames: the rest is for a next call. Raises RemoteProtocolError.
+        """
+        kept = at = begun = 0
+        while at < len(data):
+            if self.closed is not None:
+                return kept, len(data)
             if self._opcode == -1:
+                if begun == FRAMES:
+                    break
+                begun += 1
                 at = self._header(data, at)
             elif self._opcode >= CLOSE:
                 stop = min(len(data), at + self._left)
@@ -60,7 +69,7 @@ class FrameReader:
                 at = stop
             if self._opcode != -1 and not self._left:
                 self._end_of_frame()
-        return kept
+        return kept, at
 
     def _header(self, data: memoryview, at: int) -> int:
         """Read on in a header; returns where in `data` it, or `data`, ends."""

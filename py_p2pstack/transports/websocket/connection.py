@@ -26,7 +26,7 @@ class WebSocketConnection:
     a connection is set up: after it was admitted, within the time for that. A refusal is an OSError of the next call.
     """
 
-    __slots__ = ("_early", "_fault", "_opening", "_raw", "_reader", "_writer", "local_address", "remote_address")
+    __slots__ = ("_fault", "_opening", "_raw", "_reader", "_unread", "_writer", "local_address", "remote_address")
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class WebSocketConnection:
         self._opening: Opening | None = opening
         self._reader = FrameReader(mask, masked=not client)
         self._writer = FrameWriter(mask, masked=client, max_frame=max_frame, random_bytes=random_bytes)
-        self._early = b""
+        self._unread = b""
         self._fault: OSError | None = None
         self.local_address = local
         self.remote_address = remote
@@ -54,23 +54,25 @@ class WebSocketConnection:
         return f"<WebSocketConnection over {self._raw!r}>"
 
     def receive_nowait(self, buffer: memoryview) -> int | None:
-        """See `RawConnection.receive_nowait`. One read a call: pings without end cannot hold the caller."""
+        """See `RawConnection.receive_nowait`. One read a call, some of its frames: tiny ones cannot hold the caller."""
         if not self._open():
             return None
         if self._reader.closed is not None:
             return self._end(buffer)
-        if self._early:
-            count: int | None = min(len(self._early), len(buffer))
-            buffer[:count] = self._early[:count]
-            self._early = self._early[count:]
+        if self._unread:
+            count: int | None = min(len(self._unread), len(buffer))
+            buffer[:count] = self._unread[:count]
+            self._unread = self._unread[count:]
         else:
             count = self._raw.receive_nowait(buffer)
         if not count:
             return count
         try:
-            kept = self._reader.receive(buffer[:count])
+            kept, used = self._reader.receive(buffer[:count])
         except RemoteProtocolError as fault:
             raise self._failed(fault) from None
+        if used < count:
+            self._unread = bytes(buffer[used:count]) + self._unread
         if self._reader.pong is not None:
             self._answer_ping()
         if kept:
@@ -113,7 +115,7 @@ class WebSocketConnection:
     async def wait_readable(self) -> None:
         """See `RawConnection.wait_readable`; control frames wake it too."""
         await self._set_up()
-        if self._early or self._fault or self._reader.closed is not None:
+        if self._unread or self._fault or self._reader.closed is not None:
             await checkpoint()
         else:
             await self._raw.wait_readable()
@@ -164,7 +166,7 @@ class WebSocketConnection:
                 raise self._failed(fault) from None
         if opening.outgoing or opening.unread is None:
             return False
-        self._early = opening.unread
+        self._unread = opening.unread
         self._opening = None
         return True
 

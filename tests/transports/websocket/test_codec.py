@@ -10,15 +10,19 @@ from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 
 from py_p2pstack.errors import RemoteProtocolError
-from py_p2pstack.transports.websocket.codec import CLOSE, PING, PONG, FrameReader, FrameWriter
+from py_p2pstack.transports.websocket.codec import CLOSE, FRAMES, PING, PONG, FrameReader, FrameWriter
 from py_p2pstack.transports.websocket.machine import require
 
 MASK = require()
 
 
 def read(reader: FrameReader, data: bytes) -> bytes:
-    buffer = memoryview(bytearray(data))
-    return bytes(buffer[: reader.receive(buffer)])
+    buffer, got = memoryview(bytearray(data)), b""
+    while buffer:
+        kept, used = reader.receive(buffer)
+        got += buffer[:kept]
+        buffer = buffer[used:]
+    return got
 
 
 def writer(*, masked: bool, max_frame: int = 1000) -> FrameWriter:
@@ -131,11 +135,20 @@ def test_a_frame_of_any_size_passes_and_nothing_of_it_is_held() -> None:
     assert len(reader._held) == 0
 
 
+@pytest.mark.parametrize("frame", [b"\x89\x00", b"\x82\x00", b"\x82\x01x"], ids=["pings", "empty", "one byte"])
+def test_of_many_frames_some_are_read_and_the_rest_is_for_the_next_call(frame: bytes) -> None:
+    reader = FrameReader(MASK, masked=False)
+    buffer = memoryview(bytearray(frame * 3 * FRAMES))
+    for turn in range(3):
+        assert reader.receive(buffer[turn * len(frame) * FRAMES :])[1] == len(frame) * FRAMES
+    assert read(reader, b"\x82\x05later") == b"later"
+
+
 @given(st.binary(max_size=300), st.booleans())
 def test_arbitrary_bytes_raise_nothing_but_a_remote_protocol_error(data: bytes, masked: bool) -> None:
     reader = FrameReader(MASK, masked=masked)
     try:
-        assert len(read(reader, data)) <= len(data)
+        assert len(read(reader, data)) <= len(data)  # and comes to an end
     except RemoteProtocolError:
         pass
     assert len(reader._held) <= 131

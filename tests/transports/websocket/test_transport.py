@@ -17,6 +17,7 @@ from py_p2pstack.errors import DialError, ListenError
 from py_p2pstack.testing.contracts import fill, receive, receive_all, receive_exactly, send_all
 from py_p2pstack.transports.sockets import SocketConfig, SocketConnection, connect, tcp_endpoint
 from py_p2pstack.transports.websocket import WebSocketConfig, WebSocketTransport
+from py_p2pstack.transports.websocket.codec import FRAMES
 from py_p2pstack.upgrade.upgrader import UpgraderConfig
 from tests.transports.websocket.certificates import web_config
 
@@ -145,6 +146,20 @@ async def test_pings_are_answered_the_last_one_at_least() -> None:
         while not answers.endswith(Frame(Opcode.PONG, b"999").serialize(mask=False)):
             answers += await receive(stranger)
         assert answers.count(b"\x8a") <= 1000
+
+
+async def test_tiny_frames_are_read_in_turns_so_that_others_have_theirs() -> None:
+    """A read may hold a hundred thousand of them, which take a tenth of a second."""
+    async with half_by_hand() as (ours, stranger):
+        frame, turns, got = masked(Opcode.PING, b""), 0, 0
+        buffer = memoryview(bytearray(1 << 20))
+        await send_all(stranger, frame * 5 * FRAMES + masked(Opcode.BINARY, b"data"))
+        while not got:
+            await ours.wait_readable()
+            got = ours.receive_nowait(buffer) or 0
+            turns += 1
+        assert bytes(buffer[:got]) == b"data"
+        assert turns > 5
 
 
 async def test_a_pong_waits_for_the_end_of_a_frame_that_is_stuck() -> None:
