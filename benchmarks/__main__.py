@@ -8,11 +8,12 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from importlib.util import find_spec
+from itertools import groupby
 from statistics import median
 
 from benchmarks import dht
 from benchmarks.dht import DHT_WORKS, Network
-from benchmarks.works import WORKS, Bar, Pair, Subject, Work
+from benchmarks.works import WAYS, WORKS, Bar, Pair, Subject, Work
 from tests.interop.peer import CommandFailed, Peer, PeerMissing
 
 IMPLEMENTATIONS: dict[str, tuple[str, ...]] = {
@@ -32,16 +33,17 @@ def has_uvloop() -> bool:
     return find_spec("uvloop") is not None
 
 
-def connect(stack: ExitStack, name: str) -> Pair:
-    """Start two connected peers of one implementation. Raises PeerMissing."""
+def connect(stack: ExitStack, name: str, way: str) -> Pair:
+    """Start two peers of one implementation, connected in a way. Raises PeerMissing, and others if it cannot."""
     language, *arguments = IMPLEMENTATIONS[name]
-    listener = stack.enter_context(Peer.listening(language, *arguments))
-    dialer = stack.enter_context(Peer(language, *arguments))
+    place, options = WAYS[way]
+    listener = stack.enter_context(Peer(language, "--listen", f"/ip4/127.0.0.1{place}", *arguments, *options))
+    dialer = stack.enter_context(Peer(language, *arguments, *options))
     dialer.call("connect", addr=listener.address)
     return Pair(dialer=dialer, listener=listener, slow=language == "py")
 
 
-def join(stack: ExitStack, name: str) -> Network:
+def join(stack: ExitStack, name: str, way: str) -> Network:
     """Start a DHT of one implementation. Raises PeerMissing."""
     return dht.start(stack, *IMPLEMENTATIONS[name])
 
@@ -49,18 +51,31 @@ def join(stack: ExitStack, name: str) -> Network:
 def measure(
     works: Sequence[Work[Subject]],
     names: Sequence[str],
-    begin: Callable[[ExitStack, str], Subject],
+    begin: Callable[[ExitStack, str, str], Subject],
     repetitions: int,
     figures: Figures,
 ) -> None:
     """Run each work `repetitions` times on each implementation, implementation by implementation in turns."""
+    for way, those in groupby(works, lambda work: work.way):
+        measure_over(way, list(those), names, begin, repetitions, figures)
+
+
+def measure_over(
+    way: str,
+    works: Sequence[Work[Subject]],
+    names: Sequence[str],
+    begin: Callable[[ExitStack, str, str], Subject],
+    repetitions: int,
+    figures: Figures,
+) -> None:
+    """The works of one way."""
     with ExitStack() as stack:
         subjects = {}
-        for name in names if works else ():
+        for name in names:
             try:
-                subjects[name] = begin(stack, name)
-            except (PeerMissing, CommandFailed) as fault:
-                print(f"without {name}: {fault}", file=sys.stderr)
+                subjects[name] = begin(stack, name, way)
+            except (PeerMissing, CommandFailed, RuntimeError) as fault:
+                print(f"{way}, without {name}: {fault}", file=sys.stderr)
         for work in works:
             for _ in range(repetitions):
                 if work.floor is not None:
@@ -83,13 +98,14 @@ def show(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def verdict(work: Work[Pair] | Work[Network], bar: Bar, medians: dict[str, float]) -> str:
+def verdict(work: Work[Pair] | Work[Network], bar: Bar, figures: Figures) -> str:
     """A bar and how it stands."""
-    if bar.against not in medians or "ours" not in medians:
-        return f"? {bar.against}"
-    ours, other = medians["ours"], medians[bar.against]
-    ratio = other / ours if work.less_is_better else ours / other
-    return f"{show(ratio)} × {bar.against} (bar {bar.ratio:g}{'' if ratio >= bar.ratio else ', MISSED'})"
+    ours, others = figures[work.name].get("ours"), figures[bar.work or work.name].get(bar.against)
+    whose = f"{bar.against}, {bar.work}" if bar.work else bar.against
+    if not ours or not others:
+        return f"? {whose}"
+    ratio = median(others) / median(ours) if work.less_is_better else median(ours) / median(others)
+    return f"{show(ratio)} × {whose} (bar {bar.ratio:g}{'' if ratio >= bar.ratio else ', MISSED'})"
 
 
 def table(works: Sequence[Work[Pair] | Work[Network]], figures: Figures, names: Sequence[str]) -> str:
@@ -98,7 +114,7 @@ def table(works: Sequence[Work[Pair] | Work[Network]], figures: Figures, names: 
     rows = [["work", "unit", *columns, "ratio to go", "bars"]]
     for work in works:
         medians = {name: median(values) for name, values in figures[work.name].items() if values}
-        bars = [verdict(work, bar, medians) for bar in work.bars]
+        bars = [verdict(work, bar, figures) for bar in work.bars]
         if work.at_most is not None and "ours" in medians:
             bars.append(f"≤ {work.at_most:g}{'' if medians['ours'] <= work.at_most else ' MISSED'}")
         go = ""

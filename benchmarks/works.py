@@ -29,6 +29,8 @@ class Bar:
 
     against: str
     ratio: float
+    work: str = ""
+    """The work in which `against` had its figure, if another."""
 
 
 Subject = TypeVar("Subject")
@@ -48,6 +50,17 @@ class Work(Generic[Subject]):
     """An absolute bar in `unit`, for figures that are no race."""
     only: tuple[str, ...] = ()
     """The implementations that can tell it; all, if empty."""
+    way: str = "noise"
+    """Over which of `WAYS`."""
+
+
+WAYS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "noise": ("/tcp/0", ()),
+    "TLS": ("/tcp/0", ("--security", "tls")),
+    "ws": ("/tcp/0/ws", ()),
+    "QUIC": ("/udp/0/quic-v1", ()),
+}
+"""How two peers are connected, yamux on all but QUIC: where the one listens, and what both are told."""
 
 
 def bulk(chunk: int, seconds: float = 1.5) -> Callable[[Pair], float]:
@@ -130,9 +143,11 @@ def idle_connection(_: Pair) -> float:
         return float(after["rss_kib"] - before["rss_kib"]) / float(after["connections"] - before["connections"])
 
 
+BULK = "bulk, 64 KiB writes"
+
 WORKS: tuple[Work[Pair], ...] = (
     Work(
-        name="bulk, 64 KiB writes",
+        name=BULK,
         unit="MiB/s",
         run=bulk(65536),
         floor=lambda: floor.measure(1.5),
@@ -147,4 +162,15 @@ WORKS: tuple[Work[Pair], ...] = (
     Work(name="import", unit="CPU s", run=import_cpu, less_is_better=True, at_most=0.15, only=("ours",)),
     Work(name="idle host", unit="MiB", run=idle_host, less_is_better=True, at_most=40, only=("ours",)),
     Work(name="idle connection", unit="KiB", run=idle_connection, less_is_better=True, at_most=30, only=("ours",)),
+    Work(name="TLS: bulk", unit="MiB/s", run=bulk(65536), bars=(Bar(against="ours", ratio=0.9, work=BULK),), way="TLS"),
+    Work(name="TLS: streams, 64 in flight", unit="/s", run=streams(64), way="TLS"),
+    Work(name="TLS: connections", unit="/s", run=dial, way="TLS"),
+    Work(name="ws: bulk", unit="MiB/s", run=bulk(65536), way="ws"),
+    Work(name="ws: connections", unit="/s", run=dial, way="ws"),
+    Work(name="QUIC: bulk", unit="MiB/s", run=bulk(65536), bars=(Bar(against="py", ratio=50),), way="QUIC"),
+    Work(name="QUIC: streams, one at a time", unit="/s", run=streams(1), way="QUIC"),
+    Work(
+        name="QUIC: streams, 64 in flight", unit="/s", run=streams(64), bars=(Bar(against="py", ratio=50),), way="QUIC"
+    ),
+    Work(name="QUIC: connections", unit="/s", run=dial, way="QUIC"),
 )
