@@ -17,8 +17,9 @@ from py_p2pstack.core.muxer import ConnectionInfo, MemoryBudget, MuxedStream
 from py_p2pstack.core.types import Buffer, Direction
 from py_p2pstack.errors import ConnectionClosed, P2PError, ResourceLimitExceeded, StreamReset
 from py_p2pstack.identity import PeerId
-from py_p2pstack.transports.quic.address import quic_multiaddr
+from py_p2pstack.transports.quic.address import SocketAddress, quic_multiaddr
 from py_p2pstack.transports.quic.config import QuicConfig
+from py_p2pstack.transports.quic.grants import Grants
 from py_p2pstack.transports.quic.machine import QuicMachine
 from py_p2pstack.transports.quic.stream import CONNECTION_HIGH, QuicStream
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 SECURITY = "/tls/1.0.0"
 MUXER = "/quic-v1"
+_FLOW_CONTROL_ERROR = 3  # RFC 9000 §20.1
 _MAX_HELD = 16 * 1024  # events that may wait while the application does not read
 
 
@@ -60,7 +62,7 @@ class QuicConnection:
         self._turns: deque[anyio.Event] = deque()
         self._openers: deque[anyio.Event] = deque()
         self._handler: Callable[[MuxedStream], bool] | None = None
-        self._budget: MemoryBudget | None = None
+        self._grants = Grants(config)
         self._reason: Exception | None = None
         self._closing = False
         self._code = 0
@@ -200,8 +202,9 @@ class QuicConnection:
 
     def consumed(self, stream: QuicStream, size: int) -> None:
         """The application took bytes of a stream."""
-        stream.consumed += size
         self._release(size)
+        if self._grants.consume(stream, size, anyio.current_time(), self.machine.core.smoothed_rtt):
+            self.flush()
 
     @property
     def stuck(self) -> bool:
@@ -255,7 +258,10 @@ class QuicConnection:
         self._settle(stream)
 
     def _settle(self, stream: QuicStream) -> None:
-        if stream.settle() and self._streams.get(stream.id) is stream and not stream.queued:
+        if not stream.settle():
+            return
+        self._grants.forget(stream)
+        if self._streams.get(stream.id) is stream and not stream.queued:
             self._streams[stream.id] = None
 
     # --- lifetime ---------------------------------------------------------------------------------
@@ -263,7 +269,7 @@ class QuicConnection:
     async def serve(self, handler: Callable[[MuxedStream], bool], budget: MemoryBudget | None = None) -> None:
         """See `MuxedConnection.serve`."""
         self._handler = handler
-        self._budget = budget
+        self._grants.budget = budget
         self.party.again()
         try:
             if self._reason is None:
@@ -390,15 +396,20 @@ class QuicConnection:
             return
         if data:
             stream.taken += len(data)
-            if stream.discarding or stream.fault is not None:
-                stream.consumed += len(data)
-            else:
+            if stream.taken > stream.granted:
+                self._accuse(stream)
+            if not stream.discarding and stream.fault is None:
                 stream.deliver(data)
                 self.unread += len(data)
         if fin:
             stream.remote_fin = True
             self._settle(stream)
         stream.wake_reader()
+
+    def _accuse(self, stream: QuicStream) -> None:
+        """The peer sends more than it may."""
+        self.machine.violated(_FLOW_CONTROL_ERROR)
+        self.fail(ConnectionClosed(f"the peer broke QUIC's rules: stream {stream.id} beyond its window"))
 
     def _told(self, kind: str, event: tuple[Any, ...]) -> None:
         """Everything but data."""
@@ -415,6 +426,8 @@ class QuicConnection:
                 stream.credit = event[2]
         elif kind == "streams_available":
             self._let_open()
+        elif kind == "ping_acknowledged":
+            self._grants.acknowledged(event[1])
         elif kind == "connection_id_issued":
             self._endpoint.learn(self, event[1])
         elif kind == "connection_id_retired":
@@ -451,11 +464,14 @@ class QuicConnection:
         return stream
 
     def _reset_by_peer(self, stream: QuicStream, code: int) -> None:
+        """Both directions end, as with every muxer, unless that is the peer's answer to our wish to read no more."""
         self._drop(stream)
-        if not stream.discarding:
-            stream.remote_fin = False
-            stream.fault = stream.fault or StreamReset("the peer reset the stream", code=code)
-        stream.wake_reader()
+        if stream.discarding:
+            stream.remote_fin = True
+        else:
+            if not stream.fin_sent or stream.queued:
+                self._reset_sending(stream, code)
+            stream.fail(StreamReset("the peer reset the stream", code=code))
         self._settle(stream)
         self._count_reset()
 
@@ -476,6 +492,15 @@ class QuicConnection:
         if self._resets_left < 0:
             self._code = ConnectionCode.RATE_LIMITED
             self.fail(ConnectionClosed("too many streams reset in a short time", code=ConnectionCode.RATE_LIMITED))
+
+    def datagrams_to_send(self, now: float) -> list[tuple[bytes, SocketAddress]]:
+        """All that may go out now, each with where to."""
+        machine, grants = self.machine, self._grants
+        frames = grants.frames(now, machine.core.smoothed_rtt) if grants else b""
+        datagrams = machine.datagrams_to_send(now, frames)
+        if machine.carrier is not None:
+            grants.sent(machine.carrier, now)
+        return datagrams
 
     def flush(self) -> None:
         """Send what can go out, unless a batch is under way that will."""

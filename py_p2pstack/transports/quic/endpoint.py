@@ -387,7 +387,7 @@ class QuicEndpoint:
     def send(self, connection: QuicConnection) -> None:
         """Send what a connection has to send now."""
         if not self._backlog and not self.closed:
-            transmits = connection.machine.datagrams_to_send(anyio.current_time())
+            transmits = connection.datagrams_to_send(anyio.current_time())
             if transmits:
                 to = transmits[0][1]
                 if all(address == to for _, address in transmits):

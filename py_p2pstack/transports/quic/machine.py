@@ -15,7 +15,7 @@ from hmac import compare_digest
 from qh3 import tls
 from qh3._hazmat import QuicConnectionCore, pull_quic_header
 from qh3.quic.configuration import QuicConfiguration
-from qh3.quic.crypto import CIPHER_SUITES
+from qh3.quic.crypto import CIPHER_SUITES, derive_key_iv_hp
 from qh3.quic.packet import QuicPacketType, get_retry_integrity_tag
 from qh3.quic.tls_bridge import QuicTlsBridgeError
 
@@ -25,7 +25,8 @@ from py_p2pstack.transports.quic.address import SocketAddress
 from py_p2pstack.transports.quic.codec import CID_LENGTH, VERSION
 from py_p2pstack.transports.quic.config import QuicConfig
 from py_p2pstack.transports.quic.identity import VerifyChain
-from py_p2pstack.transports.quic.tls import QuicTls
+from py_p2pstack.transports.quic.postscript import Postscript
+from py_p2pstack.transports.quic.tls import SUITE, QuicTls
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ _MAX_DATAGRAM = 1280  # bytes we send at first, as go; the path is then probed f
 _INITIAL_RTT = 0.1  # seconds; quic-go's
 _CRYPTO_ERROR = 0x100
 _INTERNAL_ERROR = _CRYPTO_ERROR + 80
+_NO_LIMIT = 1 << 60
 _ENDED = ("closing", "draining", "terminated")
 
 
@@ -68,6 +70,11 @@ class QuicMachine:
         """Bytes the peer takes at first of a stream that we open."""
         self.credit_of_theirs = 0
         """… of a stream that it opens."""
+        self.carrier: int | None = None
+        """The ping whose acknowledgement will tell that the frames given last have arrived; None: they wait."""
+        self._pings = 0
+        self._postscript: Postscript | None = None
+        self._peer_cid_length = 0
         self._panicked = False
         self._configuration = configuration
         self._config = config
@@ -100,7 +107,7 @@ class QuicMachine:
             peer_max_datagram_frame_size=None,
             connection_receive_window=config.connection_window,
             connection_send_limit=0,
-            stream_receive_window=config.stream_window,
+            stream_receive_window=_NO_LIMIT,  # see postscript
             stream_send_limit_bidi_local=0,
             stream_send_limit_bidi_remote=0,
             stream_send_limit_uni=0,
@@ -161,6 +168,7 @@ class QuicMachine:
             report = self.core.receive_datagram(data[offset:end], remote, now, len(data))
             if report[2] and header[4]:
                 self._tls.remote_initial_source_connection_id = header[4]
+                self._peer_cid_length = len(header[4])
             self._drain_handshake()
             offset = end
 
@@ -215,6 +223,8 @@ class QuicMachine:
         core, bridge = self.core, self._tls
         while (secret := bridge.next_traffic_secret()) is not None:
             protection, aead = CIPHER_SUITES[secret.cipher_suite]
+            if secret.direction == tls.Direction.ENCRYPT and secret.epoch == tls.Epoch.ONE_RTT:
+                self._postscript = Postscript(secret.secret, secret.key, secret.iv, secret.hp, _next_keys)
             core.install_packet_key(
                 "send" if secret.direction == tls.Direction.ENCRYPT else "receive",
                 int(secret.epoch),
@@ -271,8 +281,9 @@ class QuicMachine:
 
     # --- time and sending -------------------------------------------------------------------------
 
-    def datagrams_to_send(self, now: float) -> list[tuple[bytes, SocketAddress]]:
-        """All that may go out now, each with where to."""
+    def datagrams_to_send(self, now: float, frames: bytes = b"") -> list[tuple[bytes, SocketAddress]]:
+        """All that may go out now, each with where to. Whether `frames` went along is told by `carrier`."""
+        self.carrier = None
         datagrams: list[tuple[bytes, SocketAddress]] = []
         if self._panicked:
             return datagrams
@@ -280,9 +291,27 @@ class QuicMachine:
             poll = self.core.poll_transmit
             while (transmit := poll(now)) is not None:
                 datagrams.append(transmit[:2])
+            if frames:
+                self._add(datagrams, frames, now)
         except BaseException as fault:  # noqa: BLE001 - see _broke
             self._broke(fault)
         return datagrams
+
+    def _add(self, datagrams: list[tuple[bytes, SocketAddress]], frames: bytes, now: float) -> None:
+        """Write frames of ours into the packet of a ping, if one may leave now."""
+        core = self.core
+        if self._postscript is None or core.congestion_window - core.bytes_in_flight < 2 * _MAX_DATAGRAM:
+            return
+        self._pings += 1
+        core.send_ping(self._pings)
+        transmit = core.poll_transmit(now)
+        if transmit is None:
+            return
+        number = core.outstanding_application_packets[-1][0]
+        packet = self._postscript.add(transmit[0], self._peer_cid_length, number, frames)
+        if packet is not None:
+            self.carrier = self._pings
+        datagrams.append((packet or transmit[0], transmit[1]))
 
     def timer(self) -> float | None:
         """When `handle_timer` is due."""
@@ -304,6 +333,10 @@ class QuicMachine:
         """Tell the peer that it is over; `datagrams_to_send` brings that."""
         self.command(self.core.close, code, None, b"")
 
+    def violated(self, code: int) -> None:
+        """Close, for the peer broke a rule that the core does not know of."""
+        self.command(self.core.close, code, 8, b"")  # 8: in a STREAM frame
+
     def _refuse(self, code: int, reason: str) -> None:
         self.command(self.core.close, code, 6, reason.encode()[:64])  # 6: what we read was a CRYPTO frame
 
@@ -319,3 +352,10 @@ class QuicMachine:
                 logger.debug("a QUIC connection broke", exc_info=fault)
             if not self._panicked:
                 self._refuse(_INTERNAL_ERROR, "")
+
+
+def _next_keys(secret: bytes) -> tuple[bytes, bytes, bytes]:
+    """RFC 9001 §6.1: the traffic secret behind a key update, its key and iv."""
+    following = tls.hkdf_expand_label(tls.cipher_suite_hash(SUITE), secret, b"quic ku", b"", len(secret))
+    key, iv, _ = derive_key_iv_hp(cipher_suite=SUITE, secret=following, version=VERSION)
+    return following, key, iv

@@ -10,6 +10,7 @@ import errno
 import socket
 import struct
 import sys
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import anyio
@@ -127,7 +128,7 @@ class UdpSocket:
         """Return when the kernel has room, or the socket is closed."""
         await self._wait(anyio.wait_writable)
 
-    async def _wait(self, wait: anyio.abc.Callable) -> None:  # type: ignore[name-defined]
+    async def _wait(self, wait: Callable[[socket.socket], Awaitable[None]]) -> None:
         if self._closed:
             await checkpoint()
             return
@@ -137,9 +138,12 @@ class UdpSocket:
         except anyio.ClosedResourceError:
             pass
         finally:
-            self._waiters -= 1
-            if self._closed and not self._waiters:
-                self._sock.close()
+            self._left()
+
+    def _left(self) -> None:
+        self._waiters -= 1
+        if self._closed and not self._waiters:
+            self._sock.close()
 
     def close(self) -> None:
         """Release the socket; wakes whoever waits, and the last of them closes the descriptor. Idempotent."""

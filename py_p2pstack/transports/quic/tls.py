@@ -9,11 +9,11 @@ There are no session tickets, so neither resumption nor 0-RTT. Source: RFC 8446,
 from __future__ import annotations
 
 import ssl
-from typing import Any
+from typing import Any, cast
 
 from qh3 import tls
 from qh3._hazmat import Buffer, SignatureError, verify_with_public_key
-from qh3._hazmat import Certificate as X509
+from qh3._hazmat import Certificate as PeerCertificate
 from qh3.quic.configuration import QuicConfiguration
 from qh3.quic.packet import QuicTransportParameters, push_quic_transport_parameters
 from qh3.quic.tls_bridge import QuicTlsBridge
@@ -24,7 +24,7 @@ from py_p2pstack.transports.quic.config import QuicConfig
 from py_p2pstack.transports.quic.identity import QuicIdentity, VerifyChain
 
 ALPN = "libp2p"
-_SUITE = tls.CipherSuite.AES_128_GCM_SHA256  # the one that everybody must have
+SUITE = tls.CipherSuite.AES_128_GCM_SHA256  # the one that everybody must have
 _ALGORITHMS = [
     int(algorithm)
     for algorithm in (
@@ -49,21 +49,19 @@ def make_configuration(identity: QuicIdentity, *, client: bool) -> QuicConfigura
         alpn_protocols=[ALPN],
         is_client=client,
         verify_mode=ssl.CERT_NONE,  # the web's rules; ours are in _Context
-        cipher_suites=[_SUITE],
+        cipher_suites=[SUITE],
         signature_algorithms=_ALGORITHMS,
         server_name=None,
     )
     key = serialization.load_der_private_key(identity.key, None)
     configuration.load_cert_chain(
         load_der_x509_certificate(identity.certificate).public_bytes(serialization.Encoding.PEM),
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        ),
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
     )
     return configuration
 
 
-class QuicTls(QuicTlsBridge):  # type: ignore[misc, unused-ignore]
+class QuicTls(QuicTlsBridge):
     """The TLS of one connection; `_Context` in the place of qh3's own, and our transport parameters."""
 
     def __init__(
@@ -87,19 +85,19 @@ class QuicTls(QuicTlsBridge):  # type: ignore[misc, unused-ignore]
             retry_source_connection_id=retry_cid,
             stateless_reset_token=reset_token,
         )
-        context = self.tls
-        context.__class__ = _Context
-        context.adopt(verify, expected)
+        self.tls.__class__ = _Context
+        self._context = cast(_Context, self.tls)
+        self._context.adopt(verify, expected)
 
     @property
     def public_key(self) -> PublicKey | None:
         """Who the peer proved to be, once the handshake is complete; None: nobody, whatever qh3 thinks."""
-        return self.tls.proved_key if self.handshake_complete else None  # type: ignore[no-any-return]
+        return self._context.proved_key if self.handshake_complete else None
 
     @property
     def fault(self) -> SecurityError | None:
         """Why we refused the peer."""
-        return self.tls.fault  # type: ignore[no-any-return]
+        return self._context.fault
 
     def serialize_transport_parameters(self) -> bytes:
         """What we tell of ourselves: our bounds, and nothing of what browsers tell."""
@@ -126,7 +124,7 @@ class QuicTls(QuicTlsBridge):  # type: ignore[misc, unused-ignore]
         return bytes(buffer.data)
 
 
-class _Context(tls.Context):  # type: ignore[misc, unused-ignore]
+class _Context(tls.Context):
     """qh3's TLS with mutual authentication. Both sides end with `proved_key` or without a connection."""
 
     proved_key: PublicKey | None
@@ -158,7 +156,7 @@ class _Context(tls.Context):  # type: ignore[misc, unused-ignore]
     def _process_certificate(self, certificate: Any) -> None:
         chain = [der for der, _ in certificate.certificates]
         self._judged = self._judge(chain)
-        self._peer_certificate = X509(chain[0])
+        self._peer_certificate = PeerCertificate(chain[0])
 
     def _client_handle_certificate_verify(self, input_buf: Any) -> None:
         super()._client_handle_certificate_verify(input_buf)
@@ -172,7 +170,7 @@ class _Context(tls.Context):  # type: ignore[misc, unused-ignore]
 
     def _server_handle_hello(self, input_buf: Any, initial_buf: Any, handshake_buf: Any, onertt_buf: Any) -> None:
         certificate = self.certificate
-        self.certificate = _AfterRequest(certificate, handshake_buf)
+        self.certificate = cast(Any, _AfterRequest(certificate, handshake_buf))
         try:
             super()._server_handle_hello(input_buf, initial_buf, handshake_buf, onertt_buf)
         finally:
@@ -203,19 +201,22 @@ class _Context(tls.Context):  # type: ignore[misc, unused-ignore]
         if self._judged is None and kind == tls.HandshakeType.CERTIFICATE:
             chain = [der for der, _ in tls.pull_certificate(buffer).certificates]
             self._judged = self._judge(chain)
-            self._peer_certificate = X509(chain[0])
+            self._peer_certificate = PeerCertificate(chain[0])
         elif self._judged is not None and kind == tls.HandshakeType.CERTIFICATE_VERIFY:
             self._check_possession(tls.pull_certificate_verify(buffer))
             self.proved_key = self._judged
         else:
             self.fault = HandshakeError("the peer sent no certificate")
             raise tls.AlertUnexpectedMessage("a client's certificate is due")
+        assert self.key_schedule is not None
         self.key_schedule.update_hash(message)
 
     def _check_possession(self, verify: Any) -> None:
         """The client holds the key of the certificate it sent."""
         if verify.algorithm not in _ALGORITHMS:
             raise tls.AlertDecryptError("a signature algorithm we did not offer")
+        assert self.key_schedule is not None
+        assert self._peer_certificate is not None
         signed = self.key_schedule.certificate_verify_data(b"TLS 1.3, client CertificateVerify")
         try:
             verify_with_public_key(self._peer_certificate.public_key(), verify.algorithm, signed, verify.signature)

@@ -72,9 +72,7 @@ class Gate:
 
 
 @asynccontextmanager
-async def listening(
-    server: QuicTransport, gate: Gate, address: str = LOOPBACK
-) -> AsyncGenerator[QuicListener]:
+async def listening(server: QuicTransport, gate: Gate, address: str = LOOPBACK) -> AsyncGenerator[QuicListener]:
     """A listener at work."""
     listener = await server.listen(Multiaddr.parse(address))
     async with anyio.create_task_group() as tasks:
