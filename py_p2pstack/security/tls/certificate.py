@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature as _Invalid
@@ -24,6 +25,7 @@ from py_p2pstack.identity import PeerId, PrivateKey, PublicKey
 EXTENSION = x509.ObjectIdentifier("1.3.6.1.4.1.53594.1.1")
 SIGNATURE_PREFIX = b"libp2p-tls-handshake:"
 MAX_CERTIFICATE = 8192  # bytes; ours: an 8192-bit RSA identity with its signature takes 2.5 kB
+REMEMBERED = 1024  # certificates of peers met before: below 1 MB for keys of usual size
 _LIFETIME = timedelta(days=36500)  # go-libp2p's: a hundred years
 _BACKDATED = timedelta(hours=1)  # go-libp2p's: for peers whose clock is slow
 _MIN_RSA, _MAX_RSA = 2048, 8192
@@ -106,19 +108,34 @@ def verify(der: bytes, *, now: float) -> PublicKey:
     """
     if len(der) > MAX_CERTIFICATE:
         raise HandshakeError(f"a certificate of {len(der)} bytes; the limit is {MAX_CERTIFICATE}")
+    public_key, begin, end = _read(der)
+    moment = datetime.fromtimestamp(now, UTC)
+    if moment < begin:
+        raise HandshakeError(f"a certificate not valid before {begin}")
+    if moment > end:
+        raise HandshakeError(f"a certificate that expired on {end}")
+    return public_key
+
+
+@lru_cache(REMEMBERED)
+def _read(der: bytes) -> tuple[PublicKey, datetime, datetime]:
+    """The identity that a certificate proves, and from when till when. Raises HandshakeError.
+
+    A host makes its certificate once, so peers that meet again show the same. What is remembered is the outcome for
+    just these bytes; failures are not.
+    """
     try:
         certificate = x509.load_der_x509_certificate(der)
         signed_key = _find_signed_key(certificate)
-        _check_validity(certificate, now)
         _check_self_signature(certificate)
         identity, signature = _decode_signed_key(signed_key)
         public_key = PublicKey.decode(identity)
         public_key.verify(SIGNATURE_PREFIX + _spki(certificate.public_key()), signature)
+        return public_key, certificate.not_valid_before_utc, certificate.not_valid_after_utc
     except (InvalidKey, InvalidSignature) as fault:
         raise HandshakeError(f"the certificate proves no identity: {fault}") from None
     except _MALFORMED as fault:
         raise HandshakeError(f"a malformed certificate: {fault}") from None
-    return public_key
 
 
 def _find_signed_key(certificate: x509.Certificate) -> bytes:
@@ -138,14 +155,6 @@ def _find_signed_key(certificate: x509.Certificate) -> bytes:
 def _is_harmless(value: x509.ExtensionType) -> bool:
     """Whether it is understood and allows what the certificate is used for."""
     return isinstance(value, x509.BasicConstraints) or (isinstance(value, x509.KeyUsage) and value.digital_signature)
-
-
-def _check_validity(certificate: x509.Certificate, now: float) -> None:
-    moment = datetime.fromtimestamp(now, UTC)
-    if moment < certificate.not_valid_before_utc:
-        raise HandshakeError(f"a certificate not valid before {certificate.not_valid_before_utc}")
-    if moment > certificate.not_valid_after_utc:
-        raise HandshakeError(f"a certificate that expired on {certificate.not_valid_after_utc}")
 
 
 def _check_self_signature(certificate: x509.Certificate) -> None:
