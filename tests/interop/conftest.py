@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.interop.matrix import Matrix
+from tests.interop.matrix import Matrix, Outcome
 from tests.interop.peer import OTHERS, Peer, PeerMissing
 
 MATRIX = pytest.StashKey[Matrix]()
@@ -55,23 +55,31 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    marker = item.get_closest_marker("row")
-    if marker is not None and (report.when == "call" or report.outcome == "skipped" or report.failed):
-        params: dict[str, Any] = (
-            item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-        )
-        for other in marker.kwargs.get("others") or [params["other"]]:
-            item.config.stash[MATRIX].record(
-                marker.args[0], other, params.get("direction", ""), report.outcome, params.get("key_type", "")
-            )
+    if report.when == "call" or report.outcome != "passed":
+        _note(item, report)
     return report
+
+
+def _note(item: pytest.Item, report: pytest.TestReport) -> None:
+    """Write an outcome into its row: that of its stack, or that of its claim."""
+    matrix = item.config.stash[MATRIX]
+    params: dict[str, Any] = (
+        item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    )
+    other, direction = params.get("other", ""), params.get("direction", "")
+    if "stack" in params:
+        remark = report.longrepr[2].removeprefix("Skipped: ") if isinstance(report.longrepr, tuple) else ""
+        matrix.stacks.record(str(params["stack"]), other, direction, Outcome(report.outcome, remark=remark))
+    elif (marker := item.get_closest_marker("row")) is not None:
+        for each in marker.kwargs.get("others") or [other]:
+            matrix.claims.record(marker.args[0], each, direction, Outcome(report.outcome, params.get("key_type", "")))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     matrix = config.stash[MATRIX]
-    if matrix.empty:
+    if not matrix.stacks and not matrix.claims:
         return
     terminalreporter.section("interop matrix")
-    terminalreporter.write_line(matrix.table())
+    terminalreporter.write_line(matrix.tables())
     if matrix.complete:
         DOCUMENT.write_text(matrix.document(), encoding="utf-8")

@@ -36,6 +36,8 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--muxer", choices=["yamux", "mplex"], default="yamux")
     parser.add_argument("--dht", choices=["off", "server", "client"], default="off")
     parser.add_argument("--dht-prefix", default="/p2pstack")
+    parser.add_argument("--web-cert", help="PEM file with chain and key, to listen on wss")
+    parser.add_argument("--web-trust", help="PEM file with the certificates trusted on wss")
     parser.add_argument("--nodes", type=int, default=1)
     return parser.parse_args()
 

@@ -1,8 +1,9 @@
-"""The host: TCP only, one security transport, one muxer, no limits."""
+"""The host: TCP, WebSocket and QUIC, one security transport, one muxer, no limits."""
 
 from __future__ import annotations
 
 import argparse
+import ssl
 from collections.abc import Callable, Sequence
 
 from libp2p import new_host
@@ -18,6 +19,7 @@ from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
 from libp2p.security.noise.transport import Transport as NoiseTransport
 from libp2p.security.tls.transport import PROTOCOL_ID as TLS
 from libp2p.security.tls.transport import TLSTransport
+from libp2p.transport.quic.config import QUICTransportConfig
 from multiaddr import Multiaddr
 
 PLENTY = 65_536
@@ -34,6 +36,20 @@ SECURITY = {"noise": TProtocol(NOISE), "tls": TProtocol(TLS)}
 
 def parse_addresses(addresses: Sequence[str]) -> list[Multiaddr]:
     return [Multiaddr(address) for address in addresses]
+
+
+def trusting(path: str | None) -> ssl.SSLContext | None:
+    """Who is trusted on wss."""
+    return ssl.create_default_context(cafile=path) if path else None
+
+
+def certified(path: str | None) -> ssl.SSLContext | None:
+    """The certificate shown on wss."""
+    if path is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(path)
+    return context
 
 
 def make_host(options: argparse.Namespace) -> IHost:
@@ -68,4 +84,10 @@ def make_host(options: argparse.Namespace) -> IHost:
             enable_rate_limiting=False,
         ),
         disable_identify_address_discovery=True,
+        enable_quic=True,
+        enable_websocket=True,
+        # What comes faster than it is read is dropped beyond this many bytes, and lost: it was acknowledged.
+        quic_transport_opt=QUICTransportConfig(MAX_STREAM_RECEIVE_BUFFER=64 << 20),
+        tls_client_config=trusting(options.web_trust),
+        tls_server_config=certified(options.web_cert),
     )
