@@ -12,7 +12,11 @@ from py_p2pstack.core.transport import RawConnection
 from py_p2pstack.core.types import Buffer
 
 _CHUNK = 16384  # bytes: the plaintext of one record (RFC 8446 §5.1)
-_SCRATCH = memoryview(bytearray(1 << 16))
+FEED = (
+    1 << 15
+)  # bytes given to OpenSSL at once: almost two records of data, or 1,200 that change keys, which take 30 ms
+MAX_IDLE = FEED  # bytes of records without data in a row, and of answers to them that find no room
+_SCRATCH = memoryview(bytearray(FEED))
 
 
 class WebTlsConnection:
@@ -23,7 +27,7 @@ class WebTlsConnection:
     """
 
     __slots__ = (
-        *("_closed", "_drained", "_fault", "_incoming", "_offered", "_outgoing", "_raw", "_tls", "_unsent"),
+        *("_closed", "_drained", "_fault", "_idle", "_incoming", "_offered", "_outgoing", "_raw", "_tls", "_unsent"),
         "ready",
     )
 
@@ -38,6 +42,7 @@ class WebTlsConnection:
         self._unsent = b""
         self._offered = b""
         self._drained = True
+        self._idle = 0
         self._closed = False
         self._fault: OSError | None = None
         self.ready = False
@@ -57,20 +62,30 @@ class WebTlsConnection:
         return self._raw.remote_address
 
     def receive_nowait(self, buffer: memoryview) -> int | None:
-        """See `RawConnection.receive_nowait`. `ssl.SSLError` is an OSError."""
+        """See `RawConnection.receive_nowait`. One read a call: what is no data cannot hold the caller.
+
+        `ssl.SSLError` is an OSError.
+        """
         self._require_open()
         if not self.ready and not self._shake_hands():
             return None
+        fed = False
         while True:
             try:
                 count: int = self._tls.read(len(buffer), buffer)  # type: ignore[assignment]
                 self._drained = not self._tls.pending() and not self._incoming.pending
+                self._idle = 0
                 return count
             except ssl.SSLWantReadError:
-                if not self._feed():
-                    self._flush()  # a key update is answered
+                self._flush()  # a key update is answered
+                if len(self._unsent) > MAX_IDLE:
+                    raise self._failed("the peer reads no answers") from None
+                if self._idle > MAX_IDLE:
+                    raise self._failed("TLS records without data, without end") from None
+                if fed or not self._feed():
                     self._drained = True
                     return None
+                fed = True
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
                 self._drained = False
                 return 0  # whether the end was meant is for the security inside to say
@@ -159,6 +174,7 @@ class WebTlsConnection:
                 self._flush()  # the alert
                 raise
             self.ready = True
+            self._idle = 0
             self._drained = False  # more may have come with the last of the handshake
             self._flush()
             return True
@@ -169,6 +185,7 @@ class WebTlsConnection:
         if count is None:
             return False
         if count:
+            self._idle += count
             self._incoming.write(_SCRATCH[:count])
         else:
             self._incoming.write_eof()
@@ -185,6 +202,13 @@ class WebTlsConnection:
                 return False
         return True
 
+    def _failed(self, reason: str) -> OSError:
+        self._drained = False
+        self._fault = ConnectionAbortedError(errno.ECONNABORTED, reason)
+        return self._fault
+
     def _require_open(self) -> None:
         if self._closed:
             raise OSError(errno.EBADF, "the connection is closed")
+        if self._fault is not None:
+            raise self._fault
