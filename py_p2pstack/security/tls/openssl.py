@@ -30,8 +30,11 @@ class Channel(Protocol):
         """Move what is to be sent to the start of `out`, as much as fits; returns how much."""
         ...
 
-    def open(self, records: memoryview, count: int) -> bytes:
-        """Open whole records, at most `FRAGMENTS`; b"" if none held application data."""
+    def open(self, records: memoryview, count: int) -> tuple[bytes, int]:
+        """Open whole records, at most `FRAGMENTS`: what they held, and how many of them application data.
+
+        Raises SSL.WantReadError if none did.
+        """
         ...
 
 
@@ -53,7 +56,7 @@ class Public:
         out[: len(sealed)] = sealed
         return len(sealed)
 
-    def open(self, records: memoryview, count: int) -> bytes:
+    def open(self, records: memoryview, count: int) -> tuple[bytes, int]:
         """See `Channel.open`."""
         pieces: list[bytes] = []
         recv, take = self._connection.recv, pieces.append
@@ -64,7 +67,7 @@ class Public:
         except (SSL.WantReadError, SSL.ZeroReturnError):
             if not pieces:
                 raise
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces), len(pieces)
 
 
 class _Scratch(threading.local):
@@ -91,13 +94,13 @@ class Direct(Public):
         size: int = _bio_read(self._outgoing, _from_buffer(out), len(out))
         return size if size > 0 else super().take_sealed(out)
 
-    def open(self, records: memoryview, count: int) -> bytes:
+    def open(self, records: memoryview, count: int) -> tuple[bytes, int]:
         """See `Channel.open`."""
         self._connection.bio_write(records)
         ssl, scratch = self._ssl, _scratch.opened
         start = _from_buffer(scratch)
-        opened = 0
-        for _ in range(count):
+        opened = held = 0
+        while held < count:
             size: int = _ssl_read(ssl, start + opened, MAX_FRAGMENT)
             if size <= 0:
                 try:
@@ -107,7 +110,8 @@ class Direct(Public):
                         raise
                     break
             opened += size
-        return bytes(scratch[:opened])
+            held += 1
+        return bytes(scratch[:opened]), held
 
 
 def channel(connection: SSL.Connection) -> Channel:

@@ -12,6 +12,7 @@ from py_p2pstack.security.tls.openssl import FRAGMENTS, MAX_FRAGMENT, channel
 
 HEADER_SIZE = 5
 MAX_CIPHERTEXT = MAX_FRAGMENT + 256  # RFC 8446 §5.2
+MAX_IDLE = 1000  # records without data: key updates, of which a terabyte needs three (§5.5) and each costs 15 µs
 _EXPANSION = HEADER_SIZE + 1 + 16  # header, content type, tag
 _ANSWER = 64  # a key update the peer asked for rides along: 27 bytes
 
@@ -41,12 +42,13 @@ class TlsRecords:
     What `seal_into` calls one record is up to four of TLS, since all that comes before and after costs by the call.
     """
 
-    __slots__ = ("_channel", "max_plaintext", "overhead")
+    __slots__ = ("_channel", "_idle", "max_plaintext", "overhead")
 
     def __init__(self, connection: SSL.Connection) -> None:
         self.max_plaintext = FRAGMENTS * (MAX_FRAGMENT - _EXPANSION) - _ANSWER  # sealed no more than 64 KiB
         self.overhead = FRAGMENTS * _EXPANSION + _ANSWER
         self._channel = channel(connection)
+        self._idle = 0
 
     def seal_into(self, plaintext: Buffer, out: memoryview) -> int:
         """Seal at most `max_plaintext` bytes at the start of `out`; returns the sealed size.
@@ -83,11 +85,15 @@ class TlsRecords:
 
     def _open(self, records: memoryview, count: int, plaintexts: list[bytes]) -> None:
         try:
-            plaintexts.append(self._channel.open(records, count))
+            plaintext, held = self._channel.open(records, count)
+            plaintexts.append(plaintext)
+            self._idle += count - held
         except SSL.WantReadError:
-            pass  # no application data: a key update, say
+            self._idle += count
         except SSL.ZeroReturnError:
             if not plaintexts:
                 raise ConnectionClosed("the peer closed the TLS channel", remote=True) from None
         except SSL.Error as fault:
             raise DecryptError(f"the TLS channel broke: {reason(fault)}") from None
+        if self._idle > MAX_IDLE:
+            raise DecryptError(f"more than {MAX_IDLE} TLS records without data")

@@ -28,6 +28,8 @@ class Mallory:
     ) -> None:
         context = SSL.Context(SSL.TLS_METHOD)
         context.set_max_proto_version(newest)
+        self.key_log = ""
+        context.set_keylog_callback(self._log)
         context.set_verify(SSL.VERIFY_PEER, lambda *_: takes_anyone)
         if shows is not None:
             context.use_certificate(load_der_x509_certificate(shows))
@@ -56,6 +58,9 @@ class Mallory:
         except SSL.Error as fault:
             self.error = fault
         return self.out()
+
+    def _log(self, _: SSL.Connection, line: bytes) -> None:
+        self.key_log += line.decode() + "\n"
 
     def out(self) -> bytes:
         """What is to be sent."""
