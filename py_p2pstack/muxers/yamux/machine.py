@@ -345,17 +345,18 @@ class YamuxMachine(Streams):
             self.update_window(stream, now)
 
     def update_window(self, stream: StreamState, now: float) -> None:
-        """Tell the peer that it may send again as much as was consumed; more, if that went in under 2 round trips.
+        """Tell the peer that it may send again as much as was consumed; more, if that went in under a round trip.
 
-        Windows thus grow with consumption, never with what merely arrived, to about four times what the path holds.
-        Each doubling waits for a round trip measured since the last.
+        Windows thus grow with consumption, never with what merely arrived, to between two and four times what the path
+        holds: the peer hears of half a window at a time. What goes beyond stands in queues, in front of all else. Each
+        doubling waits for a round trip measured since the last.
         """
         if stream.fault is not None or stream.remote_fin:
             return
         delta = stream.consumed
         stream.consumed = 0
         best = self.round_trips.best
-        quick = best is not None and now - stream.epoch < 2 * best and not stream.discarding
+        quick = best is not None and now - stream.epoch < best and not stream.discarding
         if quick and stream.capacity < self.config.max_window:
             if stream.grown_at < self.round_trips.measured_at:
                 delta += self._growth.double(stream, now)

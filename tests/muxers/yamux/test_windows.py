@@ -151,11 +151,11 @@ def measure(bob: YamuxMachine, now: float, seconds: float) -> None:
 
 
 def quick_reader(config: YamuxConfig, streams: int = 1, budget: MemoryBudget | None = None) -> YamuxMachine:
-    """A server with a round trip of 100 ms, whose application reads everything at once."""
+    """A server with a round trip of 150 ms, whose application reads half a window each 100 ms."""
     bob = server(config)
     if budget is not None:
         bob.charge(budget)
-    measure(bob, 0.0, 0.1)
+    measure(bob, 0.0, 0.15)
     for index in range(streams):
         feed(bob, frame(WINDOW, SYN, 1 + 2 * index, 0))
     for turn in range(1, 13):
@@ -165,7 +165,7 @@ def quick_reader(config: YamuxConfig, streams: int = 1, budget: MemoryBudget | N
             feed(bob, frame(DATA, 0, stream.id, body=bytes(room)), now=now)
             consume(bob, stream, now)
             sent(bob)
-        measure(bob, now + 0.09, 0.09)
+        measure(bob, now + 0.09, 0.15)
     return bob
 
 
@@ -185,15 +185,26 @@ def test_each_doubling_of_a_window_waits_for_a_round_trip_measured_since_the_las
     bob = server()
     measure(bob, 0.0, 0.1)
     stream = opened(bob)
-    half_a_window(bob, stream, 0.1)
+    half_a_window(bob, stream, 0.05)
     assert stream.capacity == 2 * WINDOW_SIZE
     sent(bob)
-    half_a_window(bob, stream, 0.2)
-    assert stream.capacity == 2 * WINDOW_SIZE
+    for now in (0.1, 0.15):
+        half_a_window(bob, stream, now)
+        assert stream.capacity == 2 * WINDOW_SIZE
     (ping,) = [each for each in frames(sent(bob)) if each.kind == PING]
-    feed(bob, frame(PING, ACK, 0, ping.length), now=0.29)
-    half_a_window(bob, stream, 0.3)
+    feed(bob, frame(PING, ACK, 0, ping.length), now=0.19)
+    half_a_window(bob, stream, 0.2)
     assert stream.capacity == 4 * WINDOW_SIZE
+
+
+def test_a_window_that_half_of_lasts_a_round_trip_grows_no_further() -> None:
+    bob = server()
+    measure(bob, 0.0, 0.1)
+    stream = opened(bob)
+    half_a_window(bob, stream, 0.1)
+    assert stream.capacity == WINDOW_SIZE
+    half_a_window(bob, stream, 0.199)
+    assert stream.capacity == 2 * WINDOW_SIZE
 
 
 def test_a_round_trip_inflated_by_load_lets_no_window_grow() -> None:
