@@ -38,6 +38,8 @@ class _Scratch(threading.local):
 
     def __init__(self) -> None:
         self.inbound = memoryview(mmap(-1, _READ + 65537))
+        # glibc's malloc gives freed memory back to the kernel, batch by batch, unless it saw a large block freed.
+        bytes(4 * _READ)
 
 
 _scratch = _Scratch()
