@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import anyio
 
+from py_p2pstack.event_loop import clock
+
 _SLACK = 64  # sweeping costs a pass over the queue: not for every handful
 
 
@@ -19,6 +21,12 @@ class Deadline:
         self._owner = owner
         self.due = due
         self.callback: Callable[[], None] | None = callback
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since it was started."""
+        owner = self._owner
+        return owner.now() - self.due + owner.timeout
 
     def cancel(self) -> None:
         """Make the deadline void; idempotent."""
@@ -33,12 +41,14 @@ class Deadlines:
     Void deadlines are swept out as they gather, so the queue stays within twice the armed ones and a little.
     """
 
-    __slots__ = ("_pending", "_wake", "armed", "timeout")
+    __slots__ = ("_pending", "_wake", "armed", "now", "timeout")
 
     def __init__(self, timeout: float) -> None:
         self.timeout = timeout
         self.armed = 0
         """Deadlines neither cancelled nor passed."""
+        self.now = self._look_at_clock
+        """Tells the time of the event loop."""
         self._pending: deque[Deadline] = deque()
         self._wake: anyio.Event | None = None
 
@@ -52,12 +62,17 @@ class Deadlines:
             live = [deadline for deadline in pending if deadline.callback is not None]
             pending.clear()
             pending.extend(live)
-        deadline = Deadline(self, anyio.current_time() + self.timeout, callback)
+        deadline = Deadline(self, self.now() + self.timeout, callback)
         pending.append(deadline)
         self.armed += 1
         if self._wake is not None:
             self._wake.set()
         return deadline
+
+    def _look_at_clock(self) -> float:
+        """The first time: before it, no loop may be running."""
+        self.now = clock()
+        return self.now()
 
     async def run(self) -> None:
         """Watch until cancelled."""

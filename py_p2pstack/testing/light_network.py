@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 import anyio
 
 from py_p2pstack.addresses import Multiaddr
+from py_p2pstack.event_loop import clock
 from py_p2pstack.lifetime import OwnTasks
 from py_p2pstack.testing import virtual_time
 
@@ -73,7 +74,7 @@ class LightNetwork:
         return f"<LightNetwork {len(self.hosts)} hosts, {flight} under way>"
 
     async def __aenter__(self) -> Self:
-        self.clock = virtual_time.clock()
+        self.clock = clock()
         self._own = OwnTasks()
         tasks = await self._own.__aenter__()
         self._set_alarm = virtual_time.alarm(tasks)

@@ -50,16 +50,6 @@ def run(function: Callable[[*Args], Awaitable[T]], *args: *Args, backend: str = 
         return anyio.run(watch.main, function, args, backend=backend, backend_options=options)
 
 
-def clock() -> Callable[[], float]:
-    """The clock of the running event loop, without the lookup that each `anyio.current_time()` costs (1 µs)."""
-    try:
-        return asyncio.get_running_loop().time
-    except RuntimeError:
-        import trio
-
-        return trio.lowlevel.current_clock().current_time
-
-
 def alarm(tasks: TaskGroup) -> Callable[[float, Callable[[int], None], int], None]:
     """Return a function that has another called, with a number, at a point in time: a task of `tasks` at most.
 

@@ -7,13 +7,14 @@
 from __future__ import annotations
 
 import socket
-import sys
 from typing import TYPE_CHECKING
 
 import anyio
 
+from py_p2pstack.event_loop import asyncio_loop
+
 if TYPE_CHECKING:
-    import asyncio
+    from asyncio import AbstractEventLoop, Future
 
 
 class KeptReader:
@@ -23,9 +24,9 @@ class KeptReader:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._loop: asyncio.AbstractEventLoop | None = None  # that watches the socket now
+        self._loop: AbstractEventLoop | None = None  # that watches the socket now
         self._refused = False
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiter: Future[None] | None = None
         self._unheeded = False
 
     async def wait(self) -> None:
@@ -52,13 +53,12 @@ class KeptReader:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def _watch(self) -> asyncio.AbstractEventLoop | None:
+    def _watch(self) -> AbstractEventLoop | None:
         """Have asyncio's loop watch the socket; None if there is no such loop."""
         if self._refused:
             return None
-        library = sys.modules.get("asyncio")  # trio can do without
-        if library is not None and anyio.get_cancelled_exc_class() is library.CancelledError:
-            loop: asyncio.AbstractEventLoop = library.get_running_loop()
+        loop = asyncio_loop()
+        if loop is not None:
             try:
                 loop.add_reader(self._sock.fileno(), self._tell)
             except NotImplementedError:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Protocol
 
 import anyio
@@ -22,6 +23,7 @@ from py_p2pstack.core.stream import Stream
 from py_p2pstack.core.types import ProtocolId
 from py_p2pstack.errors import ConnectionClosed, OperationTimeout, RemoteProtocolError, StreamError, StreamReset
 from py_p2pstack.identity import PeerId
+from py_p2pstack.network.deadlines import Deadlines
 from py_p2pstack.protocols.dht import codec
 from py_p2pstack.protocols.dht.codec import Message
 from py_p2pstack.protocols.dht.config import DhtConfig
@@ -47,10 +49,11 @@ class StreamOpener(Protocol):
 class _Turn:
     """One request whose answer is to come."""
 
-    __slots__ = ("abandoned", "changed")
+    __slots__ = ("abandoned", "changed", "late")
 
     def __init__(self) -> None:
         self.abandoned = False
+        self.late = False
         self.changed: anyio.Event | None = None
 
 
@@ -66,12 +69,10 @@ class _Pipe:
         self.broken = False
         self.excused = False
 
-    async def send(self, data: bytes) -> _Turn:
+    async def send(self, data: bytes, turn: _Turn) -> None:
         """Send a request; the stream is of no further use if this is cancelled."""
         await self.stream.send_message(data)
-        turn = _Turn()
         self.turns.append(turn)
-        return turn
 
     async def answer_to(self, turn: _Turn, max_size: int) -> bytes:
         """Wait for the answers before it, drop those nobody wants, and return the right one. Cancelling loses none."""
@@ -135,6 +136,11 @@ class _Line:
         if self.pipe is pipe:
             self.pipe = None
 
+    def give_up(self, pipe: _Pipe, turn: _Turn) -> None:
+        """No answer came in time: the stream is of no further use."""
+        turn.late = True
+        self.drop(pipe)
+
     def excuse(self, pipe: _Pipe) -> None:
         """A stream died that worked before: all requests on it count as one failure."""
         if not pipe.excused:
@@ -154,11 +160,16 @@ class Messenger:
         self._host = host
         self._config = config
         self._lines: OrderedDict[PeerId, _Line] = OrderedDict()
+        self._deadlines = Deadlines(config.request_timeout)
         self._encoded: tuple[Message | None, bytes] = None, b""  # the last request: a lookup sends it to fifty peers
 
     def __len__(self) -> int:
         """How many peers it keeps a line to."""
         return len(self._lines)
+
+    async def watch_deadlines(self) -> None:
+        """End requests that are not answered in time, until cancelled."""
+        await self._deadlines.run()
 
     async def request(self, peer: PeerId, message: Message) -> Message:
         """Return the peer's answer, connecting first if need be.
@@ -266,33 +277,32 @@ class Messenger:
 
     async def _ask(self, peer: PeerId, line: _Line, pipe: _Pipe, data: bytes) -> Message:
         """Ask on a stream of the line, whose lock is held, and released here as soon as the next may send."""
-        locked, turn = True, None
+        locked, turn = True, _Turn()
+        deadline = self._deadlines.start(partial(line.give_up, pipe, turn))
         try:
-            start = anyio.current_time()
-            with anyio.fail_after(self._config.request_timeout):
-                turn = await pipe.send(data)
-                if line.proved and line.reusable and len(pipe.turns) < MAX_UNDER_WAY:
-                    line.lock.release()
-                    locked = False
-                answer = await pipe.answer_to(turn, self._config.max_message_size)
-                line.proved = line.proved or pipe.answers >= PROVED
-            self._host.peerstore.record_latency(peer, anyio.current_time() - start)
+            await pipe.send(data, turn)
+            if line.proved and line.reusable and len(pipe.turns) < MAX_UNDER_WAY:
+                line.lock.release()
+                locked = False
+            answer = await pipe.answer_to(turn, self._config.max_message_size)
+            line.proved = line.proved or pipe.answers >= PROVED
+            self._host.peerstore.record_latency(peer, deadline.elapsed)
             message = codec.decode(answer, max_peers=2 * self._config.lookup.k, max_providers=MAX_PROVIDERS)
             if not line.reusable and line.pipe is pipe:
                 line.pipe = None
                 await pipe.stream.aclose()
             return message
-        except TimeoutError:
-            line.drop(pipe)
-            raise OperationTimeout(f"no answer from {peer} within {self._config.request_timeout:g} s") from None
         except anyio.get_cancelled_exc_class():
-            if turn is None or not pipe.abandon(turn):
+            if turn not in pipe.turns or not pipe.abandon(turn):
                 line.drop(pipe)
             raise
         except BaseException:
             line.drop(pipe)
+            if turn.late:
+                raise OperationTimeout(f"no answer from {peer} within {self._config.request_timeout:g} s") from None
             raise
         finally:
+            deadline.cancel()
             if locked:
                 line.lock.release()
 
@@ -317,7 +327,9 @@ class Messenger:
                     await pipe.stream.send(chunk)
             if question is not None:
                 with anyio.fail_after(self._config.request_timeout * max(len(chunks), 1)):
-                    await pipe.answer_to(await pipe.send(question), self._config.max_message_size)
+                    turn = _Turn()
+                    await pipe.send(question, turn)
+                    await pipe.answer_to(turn, self._config.max_message_size)
         except TimeoutError:
             line.drop(pipe)
             raise OperationTimeout(f"{peer} took nothing for {self._config.request_timeout:g} s") from None

@@ -165,9 +165,10 @@ class Query:
                 await checkpoint()
         if self._listeners:
             self._operation.tell_of(SendingQuery, peer)
-        start = anyio.current_time()
+        now = self._operation.now
+        start = now()
         answer = await network.request(peer, self._request)
-        rtt = self.rtts[peer] = anyio.current_time() - start
+        rtt = self.rtts[peer] = now() - start
         closer = [each.info for each in answer.closer_peers]
         if self._listeners:
             self._operation.tell_of(PeerResponse, peer, closer=tuple(closer), rtt=rtt)

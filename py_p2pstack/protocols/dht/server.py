@@ -89,7 +89,7 @@ class Server:
                 request = codec.decode(await stream.receive_message(max_size), max_peers=max_peers)
                 store = self._stores.get(request.type)
                 if store is None:
-                    answer = self._handlers.answer(request, peer, anyio.current_time())
+                    answer = self._handlers.answer(request, peer, self._deadlines.now())
                 else:
                     answer = await store(request, peer)
                 if answer is not None:

@@ -150,14 +150,14 @@ class Values:
 
     async def _put_to(self, operation: Operation, peer: PeerId, request: Message, refused: dict[PeerId, str]) -> None:
         operation.tell_of(SendingQuery, peer)
-        start = anyio.current_time()
+        start = operation.now()
         try:
             answer = await self._node.request(peer, request)
         except P2PError as fault:
             refused[peer] = str(fault) or type(fault).__name__
         else:
             assert request.record is not None
-            operation.tell_of(PeerResponse, peer, closer=(), rtt=anyio.current_time() - start)
+            operation.tell_of(PeerResponse, peer, closer=(), rtt=operation.now() - start)
             if answer.record is not None and answer.record.value == request.record.value:
                 del refused[peer]
                 return

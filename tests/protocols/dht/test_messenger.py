@@ -24,6 +24,7 @@ from py_p2pstack.protocols.dht import DhtConfig, codec
 from py_p2pstack.protocols.dht.codec import Message, MessageType
 from py_p2pstack.protocols.dht.messenger import MAX_OWED, MAX_REUSE_FAILURES, MAX_UNDER_WAY, PROVED, Messenger
 from tests.peer_ids import peer
+from tests.protocols.dht.nodes import in_virtual_time
 
 pytestmark = pytest.mark.anyio
 
@@ -56,7 +57,8 @@ class FakeStream:
 
     async def send_message(self, message: bytes) -> None:
         if self.takes_nothing:
-            await anyio.sleep_forever()
+            await self._reset.wait()
+            raise StreamReset(remote=False)
         self.sent += 1
         self.asked.append(message)
         self.most_in_flight = max(self.most_in_flight, len(self.asked))
@@ -201,10 +203,45 @@ async def test_streams_that_keep_dying_between_requests_are_no_longer_reused() -
 async def test_a_silent_peer_times_out_and_is_asked_only_once() -> None:
     messenger, host = make(FakeStream([codec.encode(PING), None]), request_timeout=0.01)
     await messenger.request(ALICE, PING)
-    with pytest.raises(OperationTimeout, match="no answer"):
-        await messenger.request(ALICE, PING)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(messenger.watch_deadlines)
+        with pytest.raises(OperationTimeout, match="no answer"):
+            await messenger.request(ALICE, PING)
+        tasks.cancel_scope.cancel()
     assert len(host.opened) == 1
     assert host.opened[0].was_reset
+
+
+async def test_a_peer_that_takes_no_request_times_out() -> None:
+    stream = FakeStream()
+    stream.takes_nothing = True
+    messenger, _ = make(stream, request_timeout=0.01)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(messenger.watch_deadlines)
+        with pytest.raises(OperationTimeout, match="no answer"):
+            await messenger.request(ALICE, PING)
+        tasks.cancel_scope.cancel()
+    assert stream.was_reset
+
+
+@in_virtual_time
+async def test_a_request_behind_one_that_is_not_answered_in_time_is_sent_again() -> None:
+    messenger, host = make(FakeStream([codec.encode(PING)] * PROVED + [None]))
+    for _ in range(PROVED):
+        await messenger.request(ALICE, PING)
+
+    async def ask_in_vain() -> None:
+        with pytest.raises(OperationTimeout):
+            await messenger.request(ALICE, numbered(1))
+
+    async with anyio.create_task_group() as watching:
+        watching.start_soon(messenger.watch_deadlines)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ask_in_vain)
+            await anyio.sleep(1)
+            assert await messenger.request(ALICE, numbered(2)) == numbered(2)
+        watching.cancel_scope.cancel()
+    assert len(host.opened) == 2
 
 
 @pytest.mark.parametrize("answer", [b"\xff", b"\x08\x09", codec.encode(Message(type=MessageType.FIND_NODE))])
