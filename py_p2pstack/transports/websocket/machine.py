@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 _OPEN = 1  # `websockets.protocol.State.OPEN`, an IntEnum
 _END = b"\r\n\r\n"
+_ASCII = (
+    bytes(range(128)) + b"?" * 128
+)  # the package fails at, or logs, other bytes; only headers that it ignores have any
 _MISSING = 'WebSocket needs an extra: pip install "py_p2pstack[ws]"'
 
 
@@ -25,6 +28,11 @@ def require() -> Mask:
         raise UnsupportedAddress(_MISSING) from None
     mask: Any = frames.__dict__["apply_mask"]
     return mask  # type: ignore[no-any-return]
+
+
+def _in_short(reason: object) -> str:
+    """Printable, since part of it is the peer's."""
+    return ascii(str(reason))[1:-1][:200]
 
 
 class Opening:
@@ -50,11 +58,11 @@ class Opening:
             raise RemoteProtocolError(f"an HTTP head of more than {self._max_head} bytes")
         if end == -1:
             return
-        self._judge(bytes(self._head[:size]))
+        self._judge(self._head[:size].translate(_ASCII))
         self.unread = bytes(self._head[size:])
         self._head.clear()
 
-    def _judge(self, head: bytes) -> None:
+    def _judge(self, head: bytearray) -> None:
         raise NotImplementedError
 
     def _collect(self) -> None:
@@ -76,11 +84,11 @@ class ClientOpening(Opening):
         protocol.send_request(protocol.connect())
         self._collect()
 
-    def _judge(self, head: bytes) -> None:
+    def _judge(self, head: bytearray) -> None:
         self._protocol.receive_data(head)
         if self._protocol.state != _OPEN:
-            reason = self._protocol.handshake_exc or ascii(head.partition(b"\r\n")[0][:100].decode("latin-1"))
-            raise RemoteProtocolError(f"the server opens no WebSocket: {reason}")
+            reason = self._protocol.handshake_exc or head.partition(b"\r\n")[0].decode("latin-1")
+            raise RemoteProtocolError(f"the server opens no WebSocket: {_in_short(reason)}")
 
 
 class ServerOpening(Opening):
@@ -93,7 +101,7 @@ class ServerOpening(Opening):
 
         super().__init__(ServerProtocol(), max_head)
 
-    def _judge(self, head: bytes) -> None:
+    def _judge(self, head: bytearray) -> None:
         from websockets.http11 import Request
         from websockets.server import ServerProtocol
 
@@ -107,4 +115,4 @@ class ServerOpening(Opening):
         if protocol.state != _OPEN:
             if not self.outgoing:
                 self.outgoing = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
-            raise RemoteProtocolError(f"no WebSocket was asked for: {protocol.handshake_exc}")
+            raise RemoteProtocolError(f"no WebSocket was asked for: {_in_short(protocol.handshake_exc)}")
