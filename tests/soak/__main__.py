@@ -26,7 +26,7 @@ import anyio
 
 from tests.simulation import network, runs
 from tests.simulation.scenarios import SCENARIOS
-from tests.soak import fuzz, kills, leaks, siege
+from tests.soak import fuzz, fuzz_targets, kills, leaks, siege
 
 _IDLE_WORKERS = 2 * 64  # handler tasks two hosts keep for their next streams
 _GROWTH = 16 * 1024 * 1024  # bytes the process may have grown by: arenas and caches
@@ -140,7 +140,7 @@ def _leak_run(
 
 def _fuzz_run(seed: int, seconds: float) -> bool:
     good = True
-    targets = fuzz.targets()
+    targets = fuzz_targets.targets()
     for target in targets:
         try:
             inputs, refused, longest = fuzz.run(target, seed, seconds=seconds / len(targets))

@@ -7,9 +7,9 @@ import random
 import pytest
 
 from py_p2pstack.errors import P2PError, ProtocolError
-from tests.soak import fuzz
+from tests.soak import fuzz, fuzz_targets
 
-TARGETS = fuzz.targets()
+TARGETS = fuzz_targets.targets()
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
