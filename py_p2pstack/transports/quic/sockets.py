@@ -174,6 +174,15 @@ def bind(endpoint: Endpoint, address: Multiaddr) -> UdpSocket:
         raise ListenError(address, _REASONS.get(fault.errno or 0, fault.strerror or str(fault))) from fault
 
 
+def check_route(target: Endpoint) -> None:
+    """Raise OSError if the kernel knows no way to `target` (no IPv6 here, say); nothing is sent.
+
+    Who sends a datagram that cannot leave learns nothing of it otherwise, and waits for an answer.
+    """
+    with socket.socket(target.family, socket.SOCK_DGRAM) as sock:
+        sock.connect(target.sockaddr())
+
+
 def _batch(datagrams: list[bytes], start: int) -> int:
     """Where the run of datagrams ends that one send can carry: all of one size, but for a shorter last one."""
     size = len(datagrams[start])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import anyio.lowlevel
 
@@ -16,19 +16,25 @@ from py_p2pstack.transports.quic.identity import MakeIdentity
 from py_p2pstack.transports.sockets import Endpoint
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from py_p2pstack.transports.quic.connection import QuicConnection
     from py_p2pstack.transports.quic.credentials import Credentials
     from py_p2pstack.transports.quic.endpoint import QuicEndpoint
     from py_p2pstack.transports.quic.listener import QuicListener
+    from py_p2pstack.transports.quic.sockets import DatagramSocket
 
+Bind: TypeAlias = "Callable[[Endpoint, Multiaddr], DatagramSocket]"
 _MISSING = "QUIC needs the extra `quic`: pip install py-p2pstack[quic]"
 
 
 class QuicTransport:
     """Implements `core.transport.Transport`. A dial leaves from a port we listen on, where one fits."""
 
-    def __init__(self, make_identity: MakeIdentity, config: QuicConfig | None = None) -> None:
+    def __init__(self, make_identity: MakeIdentity, config: QuicConfig | None = None, bind: Bind | None = None) -> None:
+        """`bind` makes the sockets: UDP's by default, others in simulations."""
         self._make_identity = make_identity
+        self._bind = bind
         self._config = config or QuicConfig()
         self._made: Credentials | None = None
         self._endpoints: dict[Endpoint, QuicEndpoint] = {}
@@ -52,7 +58,9 @@ class QuicTransport:
             raise UnsupportedAddress(f"not a QUIC address to dial: {address}")
         credentials = self._credentials()
         from py_p2pstack.transports.quic.listener import complete
+        from py_p2pstack.transports.quic.sockets import check_route
 
+        check_route(target)
         endpoint = self._endpoint_for(target, address)
         connection = endpoint.dial(target.sockaddr(), peer)
         try:
@@ -92,7 +100,7 @@ class QuicTransport:
         from py_p2pstack.transports.quic.endpoint import QuicEndpoint
         from py_p2pstack.transports.quic.sockets import bind
 
-        sock = bind(where, address)
+        sock = (self._bind or bind)(where, address)
         bound = where._replace(port=sock.name[1])
         endpoint = QuicEndpoint(sock, self._credentials(), self._config, lambda: self._forget(bound))
         self._endpoints[bound] = endpoint

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import anyio
+from anyio.abc import TaskGroup
 
 from py_p2pstack.addresses import Multiaddr
-from py_p2pstack.core.muxer import MuxedConnection
+from py_p2pstack.core.muxer import MuxedConnection, MuxedStream
 from py_p2pstack.identity import KeyType, PrivateKey
 from py_p2pstack.security.tls import certificate
 from py_p2pstack.transports.quic import QuicConfig, QuicIdentity, QuicTransport
@@ -94,3 +96,25 @@ async def connected(
         alice = await transport(config).dial(listener.address, None)
         await gate.came.wait()
         yield alice, gate.connections[0]
+
+
+def into(arrived: list[MuxedStream]) -> Callable[[MuxedStream], bool]:
+    """Takes every stream, and notes it."""
+
+    def take(stream: MuxedStream) -> bool:
+        arrived.append(stream)
+        return True
+
+    return take
+
+
+def served_by(
+    tasks: TaskGroup, handler: Callable[[MuxedStream], Coroutine[Any, Any, None]]
+) -> Callable[[MuxedStream], bool]:
+    """Takes every stream, and serves it in a task of its own."""
+
+    def take(stream: MuxedStream) -> bool:
+        tasks.start_soon(handler, stream)
+        return True
+
+    return take

@@ -1,0 +1,193 @@
+"""QUIC over a simulated network, in virtual time: round trips are counted, losses made up for, silence ended."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+import pytest
+
+from py_p2pstack.core.muxer import MuxedConnection, MuxedStream
+from py_p2pstack.errors import ConnectionClosed, OperationTimeout
+from py_p2pstack.testing import virtual_time
+from py_p2pstack.testing.datagrams import DatagramNetwork
+from py_p2pstack.transports.quic import QuicConfig, QuicTransport
+from py_p2pstack.transports.quic.listener import QuicListener
+from tests.transports.quic.pairs import Gate, identity, into, listening, served_by
+
+LATENCY = 0.025  # seconds one way: a round trip of 50 ms
+BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
+
+
+@dataclass
+class World:
+    """A network, and bob listening on it."""
+
+    network: DatagramNetwork
+    alice: QuicTransport
+    listener: QuicListener
+    gate: Gate
+
+    async def dial(self) -> tuple[MuxedConnection, MuxedConnection]:
+        """Both ends of a new connection."""
+        connection = await self.alice.dial(self.listener.address, None)
+        await self.gate.came.wait()
+        return connection, self.gate.connections[-1]
+
+
+@asynccontextmanager
+async def world(config: QuicConfig | None = None, **network: Any) -> AsyncGenerator[World]:
+    async with anyio.create_task_group() as tasks:
+        net = DatagramNetwork(tasks, **network)
+        ours, gate = identity(), Gate()
+        alice, bob = (QuicTransport(lambda who=who: who, config, net.bind) for who in (ours, identity()))  # type: ignore[misc]
+        async with listening(bob, gate) as listener:
+            yield World(net, alice, listener, gate)
+        tasks.cancel_scope.cancel()
+
+
+async def echo(stream: MuxedStream) -> None:
+    try:
+        while True:
+            await stream.send(await stream.receive())
+    except anyio.EndOfStream:
+        await stream.send_eof()
+
+
+async def read_all(stream: MuxedStream) -> bytes:
+    data = bytearray()
+    try:
+        while True:
+            data += await stream.receive()
+    except anyio.EndOfStream:
+        return bytes(data)
+
+
+def run(test: Callable[[], Awaitable[None]], backend: str) -> None:
+    virtual_time.run(test, backend=backend)
+
+
+@BACKENDS
+def test_the_first_answer_comes_after_two_round_trips(backend: str) -> None:
+    async def test() -> None:
+        async with world(latency=LATENCY) as here, anyio.create_task_group() as tasks:
+            start = anyio.current_time()
+            connection = await here.alice.dial(here.listener.address, None)
+            assert anyio.current_time() - start == pytest.approx(2 * LATENCY, abs=0.005)
+            tasks.start_soon(connection.serve, lambda stream: False)
+            stream = await connection.open_stream()
+            await stream.send(b"ping")
+            await here.gate.came.wait()
+            bob = here.gate.connections[0]
+            tasks.start_soon(bob.serve, served_by(tasks, echo))
+            assert await stream.receive() == b"ping"
+            assert anyio.current_time() - start == pytest.approx(4 * LATENCY, abs=0.005)
+            tasks.cancel_scope.cancel()
+
+    run(test, backend)
+
+
+@BACKENDS
+@pytest.mark.parametrize("seed", range(3))
+def test_nothing_is_lost_on_a_bad_network(seed: int, backend: str) -> None:
+    payload = bytes(range(256)) * 1200
+
+    async def test() -> None:
+        async with (
+            world(latency=LATENCY, jitter=0.01, loss=0.05, seed=seed) as here,
+            anyio.create_task_group() as tasks,
+        ):
+            connection, bob = await here.dial()
+            tasks.start_soon(connection.serve, lambda stream: False)
+            tasks.start_soon(bob.serve, served_by(tasks, echo))
+            for _ in range(3):
+                stream = await connection.open_stream()
+                async with anyio.create_task_group() as both:
+
+                    async def send(stream: MuxedStream = stream) -> None:
+                        await stream.send(payload)
+                        await stream.send_eof()
+
+                    both.start_soon(send)
+                    assert await read_all(stream) == payload
+            assert here.network.lost > 10
+            tasks.cancel_scope.cancel()
+
+    run(test, backend)
+
+
+@BACKENDS
+def test_a_peer_gone_silent_is_given_up_after_the_idle_timeout(backend: str) -> None:
+    async def test() -> None:
+        async with world(QuicConfig(idle_timeout=20.0), latency=LATENCY) as here:
+            connection, _ = await here.dial()
+            here.network.loss = 1.0
+            start = anyio.current_time()
+            with anyio.fail_after(100):
+                await connection.serve(lambda stream: False)
+            assert 15 < anyio.current_time() - start <= 20.5
+            assert isinstance(connection.close_reason, ConnectionClosed)
+
+    run(test, backend)
+
+
+@BACKENDS
+def test_an_idle_connection_is_kept_alive(backend: str) -> None:
+    async def test() -> None:
+        async with world(latency=LATENCY) as here, anyio.create_task_group() as tasks:
+            connection, bob = await here.dial()
+            for end in (connection, bob):
+                tasks.start_soon(end.serve, lambda stream: False)
+            for _ in range(300):
+                await anyio.sleep(1)
+                connection.tick(anyio.current_time())
+            assert not connection.closed
+            assert not bob.closed
+            assert len(here.network.carried) < 300
+            tasks.cancel_scope.cancel()
+
+    run(test, backend)
+
+
+@BACKENDS
+def test_a_dial_to_nobody_ends_with_the_handshake_timeout(backend: str) -> None:
+    async def test() -> None:
+        async with world(latency=LATENCY, loss=1.0) as here:
+            start = anyio.current_time()
+            with pytest.raises(OperationTimeout):
+                await here.alice.dial(here.listener.address, None)
+            assert anyio.current_time() - start == pytest.approx(10.0, abs=0.1)
+            assert repr(here.alice) == "<QuicTransport 0 sockets>"
+
+    run(test, backend)
+
+
+@BACKENDS
+def test_a_slow_path_is_filled(backend: str) -> None:
+    """Windows grow with the reader: 8 MiB take less than twenty round trips, thirty-two such windows as at first."""
+
+    async def test() -> None:
+        async with world(latency=0.05, capacity=100_000) as here, anyio.create_task_group() as tasks:
+            connection, bob = await here.dial()
+            arrived: list[MuxedStream] = []
+            tasks.start_soon(connection.serve, lambda stream: False)
+            tasks.start_soon(bob.serve, into(arrived))
+            stream = await connection.open_stream()
+            start = anyio.current_time()
+
+            async def send() -> None:
+                for _ in range(128):
+                    await stream.send(bytes(65536))
+                await stream.send_eof()
+
+            tasks.start_soon(send)
+            while not arrived:
+                await anyio.sleep(0.01)
+            assert len(await read_all(arrived[0])) == 8 << 20
+            assert anyio.current_time() - start < 2.0
+            tasks.cancel_scope.cancel()
+
+    run(test, backend)
