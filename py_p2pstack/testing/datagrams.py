@@ -12,6 +12,7 @@ import heapq
 import itertools
 import random
 from collections import deque
+from collections.abc import Callable
 
 import anyio
 import anyio.lowlevel
@@ -47,6 +48,8 @@ class DatagramNetwork:
         self.carried: list[tuple[float, int]] = []
         """When each datagram was sent, and its bytes."""
         self.lost = 0
+        self.tap: Callable[[bytes, SocketAddress], None] | None = None
+        """Told each datagram that is sent, and to whom."""
         self._random = random.Random(seed)  # noqa: S311 - a simulation's chance
         self._sockets: dict[SocketAddress, SimulatedSocket] = {}
         self._ports = itertools.count(_FIRST_PORT)
@@ -65,6 +68,8 @@ class DatagramNetwork:
     def send(self, data: bytes, sender: SocketAddress, to: SocketAddress) -> None:
         """Carry a datagram, or lose it."""
         self.carried.append((anyio.current_time(), len(data)))
+        if self.tap is not None:
+            self.tap(data, to)
         if self._random.random() < self.loss:
             self.lost += 1
             return

@@ -1,6 +1,7 @@
 """The long runs: connections and streams by the ten thousand, a siege, kills, simulations, fuzzing till time is over.
 
-    python -m tests.soak [--minutes N] [--seed S] [--connections N] [--streams N] [--siege S] [--kills N] [--backend B]
+    python -m tests.soak [--minutes N] [--seed S] [--connections N] [--streams N] [--siege S] [--kills N]
+                         [--datagrams N] [--backend B]
     python -m tests.soak --simulation [--nodes N] [--seed S] [--scenario NAME]... [--jobs N] [--write]
 
 The second plays only the scenarios of a thousand nodes, which the first plays too. Prints figures; exits with 1 if
@@ -26,7 +27,7 @@ import anyio
 
 from tests.simulation import network, runs
 from tests.simulation.scenarios import SCENARIOS
-from tests.soak import fuzz, fuzz_targets, kills, leaks, siege
+from tests.soak import fuzz, fuzz_targets, kills, leaks, quic, siege
 
 _IDLE_WORKERS = 2 * 64  # handler tasks two hosts keep for their next streams
 _GROWTH = 16 * 1024 * 1024  # bytes the process may have grown by: arenas and caches
@@ -56,6 +57,8 @@ def main() -> int:
     if arguments.kills:
         for number, (name, kill) in enumerate((("store", kills.kill_store), ("DHT server", kills.kill_node))):
             good = _kill_run(name, kill, arguments.kills, arguments.seed, backends[number % len(backends)]) and good
+    if arguments.datagrams:
+        good = _lie_run(arguments.datagrams, arguments.seed) and good
     if arguments.hosts:
         _simulate(arguments.hosts, arguments.seed)
     if arguments.nodes:
@@ -73,6 +76,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--streams", type=int, default=10_000, help="sixteen at a time (default: 10000)")
     parser.add_argument("--siege", type=float, default=60.0, help="seconds under attack (default: 60)")
     parser.add_argument("--kills", type=int, default=1000, help="of a store, and of a DHT server (default: 1000)")
+    parser.add_argument("--datagrams", type=int, default=1_000_000, help="at a QUIC endpoint (default: 1000000)")
     parser.add_argument("--hosts", type=int, default=200, help="simulated, each with a DHT (default: 200)")
     parser.add_argument("--simulation", action="store_true", help="only the scenarios of --nodes")
     parser.add_argument("--nodes", type=int, default=1000, help="light ones, in each scenario (default: 1000)")
@@ -81,6 +85,22 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--write", action="store_true", help="outcomes of scenarios into docs/simulation.*")
     parser.add_argument("--backend", choices=("asyncio", "trio", "both"), default="both")
     return parser.parse_args()
+
+
+def _lie_run(count: int, seed: int) -> bool:
+    """Tell a QUIC endpoint lies; returns whether honest peers were served all the while."""
+    start = time.monotonic()
+    try:
+        outcome = quic.run(count, seed)
+    except Exception:
+        traceback.print_exc()
+        return False
+    print(
+        f"{count} hostile datagrams at a QUIC endpoint in {time.monotonic() - start:.0f} s: {outcome.arrived} began a "
+        f"handshake; {outcome.echoes} words came back and {outcome.dials} dials were made meanwhile",
+        flush=True,
+    )
+    return True
 
 
 def _simulate(hosts: int, seed: int) -> None:

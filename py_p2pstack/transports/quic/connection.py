@@ -124,7 +124,10 @@ class QuicConnection:
             await self._wait_to_open()
         if self._reason is not None:
             raise ConnectionClosed("the connection is closed") from self._reason
-        stream_id = self.machine.core.open_stream(False)
+        try:
+            stream_id = self.machine.core.open_stream(False)
+        except (RuntimeError, ValueError) as fault:  # it has just ended, and nobody was told yet
+            raise ConnectionClosed(f"the connection is closed: {fault}") from None
         stream = QuicStream(self, stream_id, window=self._config.stream_window, credit=self.machine.credit_of_ours)
         self._streams[stream_id] = stream
         return stream
