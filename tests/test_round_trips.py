@@ -6,6 +6,7 @@
     pnet        0  each side's nonce goes before its first byte
     security    1  noise XX and TLS 1.3 alike: the first message rides with the proposal, the third with what follows
     muxer       0  agreed on inside the handshake
+    QUIC        1  instead of all these
     stream      1  the proposal of its protocol rides with the first byte, the answer with the byte that comes back
 
 A stranger costs one more: identify asks what it speaks, which tells all its protocols at the price of one.
@@ -66,6 +67,23 @@ def test_the_first_byte_takes_no_round_trip_more_than_it_must(
             assert await first_byte(alice, bob) == pytest.approx(EXPECTED[where] + 1)  # a stranger
             await alice.network.close_peer(bob.id)
             assert await first_byte(alice, bob) == pytest.approx(EXPECTED[where])
+
+    virtual_time.run(main, backend=backend)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_quic_needs_one_round_trip_for_all_of_it(backend: str) -> None:
+    async def main() -> None:
+        async with (
+            internet(ROUND_TRIP / 2),
+            host(1, listen=["/ip4/127.0.0.1/udp/4001/quic-v1"]) as bob,
+            host(2) as alice,
+        ):
+            bob.set_stream_handler(ECHO, echo)
+            alice.peerstore.add_addresses(bob.id, bob.addrs, 3600)
+            assert await first_byte(alice, bob) == pytest.approx(2 + 1)
+            await alice.network.close_peer(bob.id)
+            assert await first_byte(alice, bob) == pytest.approx(2)
 
     virtual_time.run(main, backend=backend)
 
