@@ -81,9 +81,9 @@ def test_quic_needs_one_round_trip_for_all_of_it(backend: str) -> None:
         ):
             bob.set_stream_handler(ECHO, echo)
             alice.peerstore.add_addresses(bob.id, bob.addrs, 3600)
-            assert await first_byte(alice, bob) == pytest.approx(2 + 1)
+            assert await first_byte(alice, bob) == pytest.approx(2 + 1, abs=0.1)
             await alice.network.close_peer(bob.id)
-            assert await first_byte(alice, bob) == pytest.approx(2)
+            assert await first_byte(alice, bob) == pytest.approx(2, abs=0.1)  # what it sends is paced
 
     virtual_time.run(main, backend=backend)
 
