@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from random import Random
-from typing import cast
 
 import anyio
 
@@ -18,7 +17,6 @@ from py_p2pstack.core.peerstore import RECENTLY_CONNECTED_TTL
 from py_p2pstack.errors import P2PError
 from py_p2pstack.identity import PeerId, PrivateKey
 from py_p2pstack.kademlia import key_of
-from py_p2pstack.protocols.dht.local_node import DhtHost
 from py_p2pstack.testing.light_host import LightHost
 from py_p2pstack.testing.light_simulation import LightSimulation
 from py_p2pstack.testing.simulation import NodeSpec
@@ -103,7 +101,7 @@ class Crowd(LightSimulation[Node]):
                 host.set_stream_handler(self._config.protocol, liar.serve)
                 yield Node(spec.name, host, key, None)
                 return
-            dht = Dht(cast("DhtHost", host), self._config, rng=spec.rng, wall_clock=spec.wall_clock)
+            dht = Dht(host, self._config, rng=spec.rng, wall_clock=spec.wall_clock)
             async with dht:
                 node = Node(spec.name, host, key, dht)
                 try:

@@ -8,8 +8,8 @@ from typing import Protocol
 import anyio
 
 from py_p2pstack.addresses import Multiaddr, PeerInfo
+from py_p2pstack.core.connection import Connection
 from py_p2pstack.core.host import ConnectionManager
-from py_p2pstack.core.network import Network
 from py_p2pstack.core.peerstore import TEMPORARY_TTL, Peerstore
 from py_p2pstack.core.stream import Stream, StreamHandler
 from py_p2pstack.core.types import Connectedness, ProtocolId
@@ -26,6 +26,20 @@ from py_p2pstack.protocols.dht.queries import ip_groups
 KEY_CACHE = 16384  # peers whose key is remembered: a few lookups' worth, 3 MB
 
 
+class DhtNetwork(Protocol):
+    """What the DHT needs of a host's network."""
+
+    def connectedness(self, peer: PeerId) -> Connectedness: ...
+
+    def peers(self) -> list[PeerId]: ...
+
+    def conns_to_peer(self, peer: PeerId) -> Sequence[Connection]: ...
+
+    def interface_listen_addresses(self) -> list[Multiaddr]: ...
+
+    async def dial_peer(self, peer: PeerId) -> Connection: ...
+
+
 class DhtHost(Protocol):
     """What the DHT needs of a host."""
 
@@ -36,7 +50,7 @@ class DhtHost(Protocol):
     def addrs(self) -> list[Multiaddr]: ...
 
     @property
-    def network(self) -> Network: ...
+    def network(self) -> DhtNetwork: ...
 
     @property
     def peerstore(self) -> Peerstore: ...

@@ -18,7 +18,6 @@ import logging
 from typing import Literal, Protocol
 
 from py_p2pstack.addresses import Multiaddr, is_public
-from py_p2pstack.core.network import Network
 from py_p2pstack.core.notifications import (
     LocalAddressesUpdated,
     LocalReachabilityChanged,
@@ -33,6 +32,12 @@ from py_p2pstack.protocols.dht.server import Server
 logger = logging.getLogger(__name__)
 
 
+class ListeningNetwork(Protocol):
+    """What serving needs of a host's network."""
+
+    def interface_listen_addresses(self) -> list[Multiaddr]: ...
+
+
 class ServingHost(Protocol):
     """What serving needs of a host."""
 
@@ -40,7 +45,7 @@ class ServingHost(Protocol):
     def addrs(self) -> list[Multiaddr]: ...
 
     @property
-    def network(self) -> Network: ...
+    def network(self) -> ListeningNetwork: ...
 
     def set_stream_handler(self, protocol: ProtocolId, handler: StreamHandler) -> None: ...
 

@@ -6,7 +6,6 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import cast
 
 import anyio
 import pytest
@@ -17,7 +16,6 @@ from py_p2pstack.errors import InvalidRecord, LookupFailure, ValueNotFound
 from py_p2pstack.identity import PrivateKey
 from py_p2pstack.protocols.dht import DhtConfig
 from py_p2pstack.protocols.dht.dual import DualDht
-from py_p2pstack.protocols.dht.local_node import DhtHost
 from py_p2pstack.testing import virtual_time
 from py_p2pstack.testing.light_host import LightHost
 from py_p2pstack.testing.light_network import LightNetwork
@@ -49,9 +47,7 @@ async def world() -> AsyncIterator[World]:
             address = Multiaddr.parse(f"/ip4/{ip}/tcp/4001")
             host = await stack.enter_async_context(LightHost(network, ip, key, address, random.Random(index)))
             config = DhtConfig(auto_refresh=False)
-            dual = DualDht(
-                cast(DhtHost, host), config, rng=random.Random(index), wall_clock=lambda: 1e9 + anyio.current_time()
-            )
+            dual = DualDht(host, config, rng=random.Random(index), wall_clock=lambda: 1e9 + anyio.current_time())
             made.append((host, await stack.enter_async_context(dual)))
         middle, lan, one, other = (host for host, _ in made)
         for a, b in ((middle, lan), (middle, one), (middle, other), (one, other)):
@@ -159,7 +155,7 @@ async def test_with_nobody_to_ask_anywhere_that_is_the_error(w: World) -> None:
         Multiaddr.parse("/ip4/10.0.0.9/tcp/4001"),
         random.Random(9),
     )
-    async with loner, DualDht(cast(DhtHost, loner), DhtConfig(auto_refresh=False)) as dht:
+    async with loner, DualDht(loner, DhtConfig(auto_refresh=False)) as dht:
         with pytest.raises(LookupFailure):
             await dht.get_value("/v/key")
         with pytest.raises(LookupFailure):
