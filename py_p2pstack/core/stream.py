@@ -29,6 +29,13 @@ class Stream(ByteStream, Protocol):
     @property
     def remote_peer(self) -> PeerId: ...
 
+    def set_service(self, service: str) -> None:
+        """Say of which service of ours it is, once: several protocols may be one, with limits of its own.
+
+        Raises ResourceLimitExceeded.
+        """
+        ...
+
     async def receive_exactly(self, count: int) -> bytes:
         """Return exactly `count` bytes; raises anyio.IncompleteRead if the peer ends before."""
         ...

@@ -92,6 +92,10 @@ class SwarmStream:
         """The stream below, for negotiation."""
         return self._muxed
 
+    def set_service(self, service: str) -> None:
+        """See `Stream.set_service`."""
+        self.scope.set_service(service)
+
     def agree(
         self,
         protocol: ProtocolId,

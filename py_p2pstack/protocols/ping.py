@@ -33,6 +33,7 @@ class PingHost(Protocol):
 
 async def serve_ping(stream: Stream) -> None:
     """Echo 32 bytes at a time until the peer closes, or says nothing for a minute."""
+    stream.set_service("ping")
     while True:
         with anyio.move_on_after(IDLE_TIMEOUT):
             try:

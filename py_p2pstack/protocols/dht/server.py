@@ -56,6 +56,7 @@ class Server:
 
     async def serve(self, stream: Stream) -> None:
         """Answer requests on one stream until the peer ends it, falls silent, or breaks the rules."""
+        stream.set_service("dht")
         peer = stream.remote_peer
         full = len(self._streams) >= self._config.max_inbound_streams
         if full or self._streams_of.get(peer, 0) >= self._config.max_inbound_streams_per_peer:

@@ -229,10 +229,12 @@ class IdentifyService:
     # --- answering --------------------------------------------------------------------------------
 
     async def _answer(self, stream: Stream) -> None:
+        stream.set_service("identify")
         with anyio.fail_after(self._config.timeout):
             await self._send(stream)
 
     async def _take_push(self, stream: Stream) -> None:
+        stream.set_service("identify")
         peer = stream.remote_peer
         before = self._host.peerstore.protocols(peer)
         with anyio.fail_after(self._config.timeout):
