@@ -398,7 +398,7 @@ async def test_a_taken_port_is_an_error_never_shared() -> None:
 
 async def test_an_address_no_transport_knows_cannot_be_listened_on() -> None:
     with pytest.raises(ListenError, match="no transport"):
-        async with Host(listen=["/ip4/127.0.0.1/udp/0/quic-v1"]):
+        async with Host(listen=["/ip4/127.0.0.1/udp/0/webrtc-direct"]):
             pass
 
 
