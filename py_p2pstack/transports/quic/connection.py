@@ -65,6 +65,8 @@ class QuicConnection:
         self._grants = Grants(config)
         self._reason: Exception | None = None
         self._closing = False
+        self._last_word: int | None = None
+        self._losses = 0
         self._code = 0
         self._heard_at = now
         self._asked_at = now
@@ -206,7 +208,8 @@ class QuicConnection:
     def consumed(self, stream: QuicStream, size: int) -> None:
         """The application took bytes of a stream."""
         self._release(size)
-        if self._grants.consume(stream, size, anyio.current_time(), self.machine.core.smoothed_rtt):
+        if self._grants.is_due(stream, size) and not self._ended:
+            self._grants.grant(stream, anyio.current_time(), self.machine.core.smoothed_rtt)
             self.flush()
 
     @property
@@ -299,8 +302,10 @@ class QuicConnection:
         self._wake_all()
         if self._handler is None:  # nobody serves it
             self._end(self._reason)
-        else:
-            self.flush()
+            return
+        self._losses = self.machine.core.loss_total
+        self._ask_at_once()
+        self.flush()
 
     def _wake_all(self) -> None:
         self._let_open()
@@ -534,7 +539,28 @@ class QuicConnection:
         self._next_turn()
 
     def _is_flushed(self) -> bool:
+        """Whether the peer has all that was sent before the close, or there is no more time for that."""
         core = self.machine.core
-        done = self.machine.ended or not (self.queued or core.bytes_in_flight)
         assert self.flush_until is not None
-        return bool(done or anyio.current_time() >= self.flush_until)
+        if self.machine.ended or anyio.current_time() >= self.flush_until:
+            return True
+        if self.queued:
+            return False
+        if core.loss_total != self._losses:  # what was lost goes out anew: wait for what comes behind that
+            self._losses = core.loss_total
+            self._ask_at_once()
+            self._last_word = None
+        # Those without anything to deliver are probes of the path: whether they arrive is nothing to us now.
+        outstanding = [number for number, _, deliveries in core.outstanding_application_packets if deliveries]
+        if not outstanding:
+            return True
+        if self._last_word is None:
+            self._last_word = outstanding[-1]
+        return bool(outstanding[0] > self._last_word)
+
+    def _ask_at_once(self) -> None:
+        """Have the peer acknowledge all it has: with the second packet it does so at once, else up to 25 ms later."""
+        for _ in range(2):
+            self._endpoint.send(self)
+            self.machine.command(self.machine.core.send_ping, 0)
+        self._endpoint.send(self)

@@ -153,13 +153,14 @@ class QuicEndpoint:
         while not party.done:
             now = anyio.current_time()
             try:
-                worked = self._receive(now)
+                more = self._receive(now)
             except OSError as fault:
                 self._break(fault)
                 return
-            worked |= self._on_time(now)
-            if worked:
+            self._on_time(now)
+            if self._touched:
                 await self._finish_batch()
+            if more or party.done:
                 continue
             with anyio.CancelScope(deadline=self._deadline()) as self._waiting:
                 if self._backlog:
@@ -179,12 +180,12 @@ class QuicEndpoint:
     # --- receiving --------------------------------------------------------------------------------
 
     def _receive(self, now: float) -> bool:
-        """Read what is there, up to a bound; returns whether something was."""
+        """Read what is there, up to a bound; returns whether there may be more."""
         receive = self.socket.receive_nowait
-        for count in range(_BATCH):
+        for _ in range(_BATCH):
             found = receive()
             if found is None:
-                return count > 0
+                return False
             self._sort(*found, now)
         return True
 
@@ -326,9 +327,8 @@ class QuicEndpoint:
             if self._waiting is not None and when < self._waiting.deadline:
                 self._waiting.deadline = when
 
-    def _on_time(self, now: float) -> bool:
-        """Look at the connections whose time has come; returns whether there were any."""
-        any_due = False
+    def _on_time(self, now: float) -> None:
+        """Look at the connections whose time has come."""
         while self._timers and self._timers[0][0] <= now:
             _, _, connection = heapq.heappop(self._timers)
             if connection not in self._connections:
@@ -341,8 +341,6 @@ class QuicEndpoint:
                 connection.party.finish()
                 connection.flush_until = now + 3600
             self._touch(connection)
-            any_due = True
-        return any_due
 
     # --- connections ------------------------------------------------------------------------------
 

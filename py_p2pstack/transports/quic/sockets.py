@@ -10,7 +10,9 @@ import errno
 import socket
 import struct
 import sys
+import threading
 from collections.abc import Awaitable, Callable
+from mmap import mmap
 from typing import Protocol
 
 import anyio
@@ -36,6 +38,16 @@ _REASONS = {
     errno.EADDRNOTAVAIL: "not an address of this machine",
     errno.EACCES: "permission denied",
 }
+
+
+class _Scratch(threading.local):
+    """Where the kernel writes to, shared by all sockets of a thread."""
+
+    def __init__(self) -> None:
+        self.inbound = memoryview(mmap(-1, 65536))
+
+
+_scratch = _Scratch()
 
 
 class DatagramSocket(Protocol):
@@ -82,20 +94,21 @@ class UdpSocket:
 
     def receive_nowait(self) -> tuple[bytes, int, SocketAddress] | None:
         """See `DatagramSocket`. Raises OSError if the socket itself broke, or was closed."""
+        view = _scratch.inbound
         while True:
             try:
                 if not self._gro:
-                    data, sender = self._sock.recvfrom(65536)
-                    return data, len(data), sender
-                data, ancillary, _, sender = self._sock.recvmsg(65536, _ANCILLARY)
+                    size, sender = self._sock.recvfrom_into(view)
+                    return bytes(view[:size]), size, sender
+                size, ancillary, _, sender = self._sock.recvmsg_into([view], _ANCILLARY)
             except (BlockingIOError, InterruptedError):
                 return None
             except (ConnectionResetError, ConnectionRefusedError):  # somebody we sent to is not there (Windows tells)
                 continue
             for level, kind, value in ancillary:
                 if level == _SOL_UDP and kind == _UDP_GRO:
-                    return data, struct.unpack_from("i", value)[0] or len(data), sender
-            return data, len(data), sender
+                    return bytes(view[:size]), struct.unpack_from("i", value)[0] or size, sender
+            return bytes(view[:size]), size, sender
 
     def send_nowait(self, datagrams: list[bytes], to: SocketAddress) -> int:
         """See `DatagramSocket`."""
