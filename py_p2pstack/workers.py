@@ -12,6 +12,8 @@ from typing import Any
 import anyio
 from anyio.abc import TaskGroup
 
+from py_p2pstack.event_loop import Signal, signals
+
 logger = logging.getLogger(__name__)
 
 Job = tuple[Callable[[Any], Awaitable[None]], Any]
@@ -22,7 +24,7 @@ class _Worker:
 
     def __init__(self, job: Job) -> None:
         self.job: Job | None = job
-        self.wake: anyio.Event | None = None
+        self.wake: Signal | None = None
 
 
 class WorkerPool:
@@ -31,12 +33,13 @@ class WorkerPool:
     How many run at once is bounded by whoever calls `run` (the resource manager counts streams and connections).
     """
 
-    __slots__ = ("_idle", "_max_idle", "_task_group", "running")
+    __slots__ = ("_idle", "_max_idle", "_signal", "_task_group", "running")
 
     def __init__(self, task_group: TaskGroup, max_idle: int) -> None:
         self._task_group = task_group
         self._max_idle = max_idle
         self._idle: list[_Worker] = []
+        self._signal = signals()
         self.running = 0
         """Jobs at work now."""
 
@@ -49,9 +52,9 @@ class WorkerPool:
         """Keep no task from now on: those that idle end now, the others with their job."""
         self._max_idle = 0
         while self._idle:
-            wake = self._idle.pop().wake
-            assert wake is not None
-            wake.set()
+            worker = self._idle.pop()
+            assert worker.wake is not None
+            worker.wake.set()
 
     def run(self, function: Callable[[Any], Awaitable[None]], argument: Any) -> None:
         """Start `function(argument)` soon; returns at once."""
@@ -77,11 +80,12 @@ class WorkerPool:
             del function, argument  # an idle task must not keep a finished stream, and its connection, alive
             if len(self._idle) >= self._max_idle:
                 return
-            worker.wake = anyio.Event()
+            worker.wake = self._signal()
             self._idle.append(worker)
             try:
                 await worker.wake.wait()
             except anyio.get_cancelled_exc_class():
                 if worker.job is None:
+                    self._idle = [other for other in self._idle if other is not worker]
                     raise
                 # It has a job by now, which is begun like that of a new task, and cancelled where it first waits.

@@ -127,6 +127,25 @@ async def test_a_job_given_to_an_idle_task_is_begun_even_if_that_is_cancelled_fi
     assert sorted(begun) == sorted(ended) == ["first", "last", "second"]
 
 
+async def test_a_job_given_after_the_idle_tasks_were_cancelled_is_begun_all_the_same() -> None:
+    begun: list[str] = []
+
+    async def work(name: str) -> None:
+        begun.append(name)
+        await anyio.lowlevel.checkpoint()
+
+    async with anyio.create_task_group() as tasks:
+        pool = WorkerPool(tasks, max_idle=2)
+        pool.run(work, "first")
+        await anyio.wait_all_tasks_blocked()
+        tasks.cancel_scope.cancel()
+        with anyio.CancelScope(shield=True):
+            while pool.idle:
+                await anyio.lowlevel.checkpoint()
+        pool.run(work, "late")
+    assert begun == ["first", "late"]
+
+
 async def test_a_closed_pool_keeps_no_task() -> None:
     async def work(gate: anyio.Event) -> None:
         await gate.wait()

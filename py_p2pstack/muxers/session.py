@@ -22,6 +22,7 @@ from py_p2pstack.core.security import RecordLayer
 from py_p2pstack.core.transport import RawConnection
 from py_p2pstack.core.types import Direction
 from py_p2pstack.errors import ConnectionClosed, P2PError, RemoteProtocolError
+from py_p2pstack.event_loop import clock, signals
 from py_p2pstack.muxers.machine import Event, MuxerMachine, StreamEnded, StreamOpened, StreamReadable
 from py_p2pstack.muxers.mplex.config import MplexConfig
 from py_p2pstack.muxers.outbox import Outbox
@@ -62,12 +63,15 @@ class Session:
         """`make_machine` is given what makes the stream objects; the rest is `core.muxer.MuxerFactory`'s."""
         self.info = info
         self.machine = make_machine(partial(SessionStream, self))
+        self._now = clock()
         self._raw = raw
         self._records = records
         self._partial = unread
         self._early = early_plaintext
         self.outbox = Outbox(self.machine, raw, records, unsent)
         """What leaves."""
+        self.signal = signals()
+        """Makes what readers and writers of its streams wait for."""
         self._handler: Callable[[MuxedStream], bool] | None = None
         self._reason: Exception | None = None
         self._openers: deque[anyio.Event] = deque()
@@ -138,7 +142,7 @@ class Session:
         machine = self.machine
         data = machine.read(stream, max_bytes)
         if stream.consumed * 2 >= stream.capacity:
-            machine.update_window(stream, anyio.current_time())
+            machine.update_window(stream, self._now())
             self.outbox.flush()
         return data
 
@@ -277,7 +281,7 @@ class Session:
     async def _feed(self, plaintexts: list[bytes]) -> None:
         """Feed the machine, give those it woke a turn, and send what they had to say with one call."""
         machine = self.machine
-        now = anyio.current_time()
+        now = self._now()
         self.outbox.corked = True
         try:
             for plaintext in plaintexts:

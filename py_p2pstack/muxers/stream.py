@@ -10,6 +10,7 @@ import anyio
 
 from py_p2pstack.core.types import Buffer
 from py_p2pstack.errors import StreamClosed
+from py_p2pstack.event_loop import Signal
 from py_p2pstack.muxers.outbox import CONNECTION_HIGH
 from py_p2pstack.muxers.stream_state import StreamState
 
@@ -28,8 +29,8 @@ class SessionStream(StreamState):
     def __init__(self, session: Session, stream_id: int, *, inbound: bool, flags: int) -> None:
         super().__init__(stream_id, inbound=inbound, flags=flags)
         self._session = session
-        self._readable: anyio.Event | None = None
-        self._drained: anyio.Event | None = None
+        self._readable: Signal | None = None
+        self._drained: Signal | None = None
         self.on_end: Callable[[], None] | None = None
 
     def __repr__(self) -> str:
@@ -48,7 +49,7 @@ class SessionStream(StreamState):
                 raise anyio.BusyResourceError("receiving from")
             if self.flags:
                 self._session.outbox.flush()
-            self._readable = anyio.Event()
+            self._readable = self._session.signal()
             try:
                 await self._readable.wait()
             finally:
@@ -101,7 +102,7 @@ class SessionStream(StreamState):
         if self._drained is not None:
             raise anyio.BusyResourceError("sending to")
         self.drain_at = low
-        self._drained = anyio.Event()
+        self._drained = self._session.signal()
         try:
             self._session.outbox.flush()
             await self._drained.wait()
