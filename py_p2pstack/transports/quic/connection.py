@@ -365,6 +365,8 @@ class QuicConnection:
     def process(self) -> None:
         """Take what the machine has to tell, as long as the application keeps up."""
         machine = self.machine
+        while machine.early_cids:
+            self._endpoint.learn(self, machine.early_cids.pop())
         if machine.fault is not None:
             self.fail(machine.fault)
             return

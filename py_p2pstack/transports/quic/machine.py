@@ -35,6 +35,7 @@ _INITIAL_RTT = 0.1  # seconds; quic-go's
 _CRYPTO_ERROR = 0x100
 _INTERNAL_ERROR = _CRYPTO_ERROR + 80
 _NO_LIMIT = 1 << 60
+_NO_ROOM = "packet builder capacity exhausted"  # what may be sent to an unproved address is used up; it comes again
 _ENDED = ("closing", "draining", "terminated")
 
 
@@ -72,6 +73,8 @@ class QuicMachine:
         """… of a stream that it opens."""
         self.carrier: int | None = None
         """The ping whose acknowledgement will tell that the frames given last have arrived; None: they wait."""
+        self.early_cids: list[bytes] = []
+        """Further names of ours that the peer may call us by, given out before the handshake was complete."""
         self._pings = 0
         self._postscript: Postscript | None = None
         self._peer_cid_length = 0
@@ -165,6 +168,8 @@ class QuicMachine:
             except ValueError:
                 return
             end = header[9] if header[9] > offset else len(data)
+            if not any(data[end:]):  # padding behind the packets counts for what may be answered (RFC 9000 §8.1)
+                end = len(data)
             report = self.core.receive_datagram(data[offset:end], remote, now, len(data))
             if report[2] and header[4]:
                 self._tls.remote_initial_source_connection_id = header[4]
@@ -211,6 +216,8 @@ class QuicMachine:
                 except QuicTlsBridgeError as fault:
                     self._refuse(fault.error_code, str(fault.reason_phrase))
                     self.fault = self._tls.fault or HandshakeError(f"the TLS handshake failed: {fault.reason_phrase}")
+            elif kind == "connection_id_issued":
+                self.early_cids.append(event[1])
             elif kind == "peer_closed":
                 reason = event[4].decode("utf8", "replace")
                 self.fault = HandshakeError(f"the peer refused the connection: code {event[2]:#x} {reason}".rstrip())
@@ -293,6 +300,9 @@ class QuicMachine:
                 datagrams.append(transmit[:2])
             if frames:
                 self._add(datagrams, frames, now)
+        except RuntimeError as fault:
+            if str(fault) != _NO_ROOM or self.client or self.public_key is not None:
+                self._broke(fault)
         except BaseException as fault:  # noqa: BLE001 - see _broke
             self._broke(fault)
         return datagrams
@@ -342,8 +352,9 @@ class QuicMachine:
 
     def _broke(self, fault: BaseException) -> None:
         """Whatever a datagram made of qh3 costs this connection alone. A panic of its Rust parts is no Exception."""
-        if type(fault).__name__ == "PanicException":
+        if is_panic(fault):
             self._panicked = True
+            self.core, _ = self._begin(os.urandom(CID_LENGTH), 0.0)  # the other answers nobody any more
         elif not isinstance(fault, Exception):
             raise fault
         if self.fault is None:
@@ -352,6 +363,11 @@ class QuicMachine:
                 logger.debug("a QUIC connection broke", exc_info=fault)
             if not self._panicked:
                 self._refuse(_INTERNAL_ERROR, "")
+
+
+def is_panic(fault: BaseException) -> bool:
+    """Whether qh3's Rust parts gave up: that is no Exception, and has no public name."""
+    return type(fault).__name__ == "PanicException"
 
 
 def _next_keys(secret: bytes) -> tuple[bytes, bytes, bytes]:

@@ -14,7 +14,15 @@ from py_p2pstack.transports.quic.codec import MIN_INITIAL
 from py_p2pstack.transports.quic.config import QuicConfig
 from py_p2pstack.transports.quic.credentials import Credentials
 from tests.security.tls.certificates import HOUR, NOW, forge, octets, sequence, signed_key
-from tests.transports.quic.machines import Machines, connected, credentials, events, with_two, without_certificate
+from tests.transports.quic.machines import (
+    ALICE,
+    Machines,
+    connected,
+    credentials,
+    events,
+    with_two,
+    without_certificate,
+)
 
 MALLORY = PrivateKey.generate(KeyType.ED25519)
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -41,6 +49,13 @@ HOSTILE: dict[str, Callable[[], Credentials]] = {
     ),
     "a stolen certificate": lambda: credentials(der=forge(OTHER, signed_key(MALLORY, OTHER)), key=KEY),
 }
+
+
+def long_credentials() -> Credentials:
+    """Of a peer whose certificate does not go into three datagrams."""
+    identity = PrivateKey.generate(KeyType.ED25519)
+    extra = (x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), bytes(6000)), False)
+    return credentials(identity, der=forge(KEY, signed_key(identity, KEY), extras=(extra,)), key=KEY)
 
 
 def test_both_sides_learn_who_the_other_is() -> None:
@@ -190,6 +205,31 @@ def test_a_handshake_that_is_too_long_is_cut() -> None:
     for _ in range(4):
         bob.receive(first, len(first), ("127.0.0.1", 1), machines.now)
     assert "more than 4096 bytes" in str(bob.fault)
+
+
+def test_padding_behind_a_packet_counts_for_what_may_be_answered() -> None:
+    """RFC 9000 §8.1: thrice the bytes of the datagram, though aioquic pads behind the packet and not inside."""
+    long = long_credentials()
+    answered = []
+    for padding in (0, 400):
+        machines = Machines(credentials(), long)
+        [(first, _)] = machines.alice.datagrams_to_send(machines.now)
+        bob = machines.accept(first)
+        bob.receive(first + bytes(padding), len(first) + padding, ALICE, machines.now)
+        answered.append(sum(len(datagram) for datagram, _ in bob.datagrams_to_send(machines.now)))
+        assert bob.fault is None
+        assert answered[-1] <= 3 * (len(first) + padding)
+    assert answered[1] > answered[0] > 0
+
+
+def test_a_server_with_more_to_say_than_it_may_waits_to_be_heard() -> None:
+    """… of an address that is not yet proved: the client's acknowledgements let it go on."""
+    machines = Machines(credentials(), long_credentials())
+    machines.run(seconds=5.0)
+    assert machines.faults == (None, None)
+    assert machines.alice.public_key is not None
+    assert machines.bob is not None
+    assert machines.bob.public_key is not None
 
 
 def test_keys_are_updated_under_way() -> None:

@@ -287,6 +287,23 @@ async def test_a_stateless_reset_ends_the_connection() -> None:
                 await stream.receive()
 
 
+async def test_names_given_out_during_the_handshake_are_known() -> None:
+    """quic-go calls its server by the second as soon as it may."""
+    async with connected() as (alice, bob), anyio.create_task_group() as tasks:
+        assert isinstance(alice, QuicConnection)
+        arrived: list[MuxedStream] = []
+        tasks.start_soon(alice.serve, lambda stream: False)
+        tasks.start_soon(bob.serve, into(arrived))
+        alice.machine.core.change_connection_id()
+        stream = await alice.open_stream()
+        with anyio.fail_after(5):
+            await stream.send(b"x")
+            while not arrived:
+                await anyio.sleep(0.001)
+        alice.close()
+        bob.close()
+
+
 # --- bounds -----------------------------------------------------------------------------------------
 
 
