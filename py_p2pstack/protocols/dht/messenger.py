@@ -117,7 +117,7 @@ class _Pipe:
 class _Line:
     """The way to one peer, and who may send on it now."""
 
-    __slots__ = ("lock", "pipe", "proved", "reuse_failures", "users")
+    __slots__ = ("forgotten", "lock", "pipe", "proved", "reuse_failures", "users")
 
     def __init__(self) -> None:
         self.lock = anyio.Lock(fast_acquire=True)
@@ -125,6 +125,7 @@ class _Line:
         self.proved = False
         self.reuse_failures = 0
         self.users = 0
+        self.forgotten = False
 
     def hang_up(self) -> None:
         if self.pipe is not None:
@@ -220,6 +221,7 @@ class Messenger:
         line = self._lines.get(peer)
         if line is not None:
             line.hang_up()
+            line.forgotten = True
             if not line.users:
                 del self._lines[peer]
 
@@ -244,14 +246,19 @@ class Messenger:
 
     def _let_go(self, peer: PeerId, line: _Line) -> None:
         line.users -= 1
-        if not line.users and self._lines.get(peer) is not line:
+        if line.users:
+            return
+        if self._lines.get(peer) is not line:
             line.hang_up()  # it had no place among the lines, or was closed meanwhile
+        elif line.pipe is None and (line.forgotten or not (line.proved or line.reuse_failures)):
+            del self._lines[peer]  # it is gone, or was never reached
 
     async def _open(self, peer: PeerId, line: _Line) -> tuple[_Pipe, bool]:
         """The line's stream, and whether it was used before. For who holds the lock."""
         if line.pipe is not None:
             return line.pipe, True
         line.pipe = _Pipe(await self._host.new_stream(peer, (self._config.protocol,)))
+        line.forgotten = False
         return line.pipe, False
 
     async def _ask_twice(self, peer: PeerId, line: _Line, data: bytes) -> Message:

@@ -462,7 +462,21 @@ async def test_cancelling_what_is_told_hangs_up() -> None:
         await anyio.wait_all_tasks_blocked()
         tasks.cancel_scope.cancel()
     assert host.opened[0].was_reset
+
+
+async def test_of_peers_that_are_gone_or_were_never_reached_nothing_is_kept() -> None:
+    gone = StreamReset()
+    messenger, host = make(FakeStream([codec.encode(PING), None]), gone, gone)
+    await messenger.request(ALICE, PING)
     assert len(messenger) == 1
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(fail, messenger)
+        await anyio.wait_all_tasks_blocked()
+        messenger.forget(ALICE)  # with a request under way
+    assert len(host.opened) == 1
+    with pytest.raises(StreamReset):
+        await messenger.request(peer(2), PING)
+    assert len(messenger) == 0
 
 
 async def test_a_receipt_is_asked_behind_what_is_told_and_waited_for() -> None:
