@@ -19,7 +19,7 @@ from typing import Any
 import anyio
 import pytest
 
-from py_p2pstack import Host, HostConfig
+from py_p2pstack import Host, HostConfig, Stream
 from py_p2pstack.network.resolver import StaticResolver
 from py_p2pstack.testing import virtual_time
 from tests.hosts import ECHO, echo, key
@@ -100,5 +100,26 @@ def test_a_peer_without_our_first_security_costs_a_second_connection(backend: st
             alice.peerstore.add_addresses(bob.id, bob.addrs, 3600)
             # A connection and a refusal; then another, and not a word of what was refused.
             assert await first_byte(alice, bob) == pytest.approx(2 + EXPECTED["/tcp/4001"] + 1)
+
+    virtual_time.run(main, backend=backend)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("where", ["/tcp/4001", "/udp/4001/quic-v1"])
+def test_an_answer_that_is_the_last_word_comes_as_soon_as_any(where: str, backend: str) -> None:
+    """Whoever opened the connection, and although the handler closes the stream in the same breath."""
+
+    async def answer(stream: Stream) -> None:
+        await stream.receive()
+        await stream.send(b"x")
+
+    async def main() -> None:
+        async with internet(ROUND_TRIP / 2), host(1, listen=[f"/ip4/127.0.0.1{where}"]) as bob, host(2) as alice:
+            for each in (alice, bob):
+                each.set_stream_handler(ECHO, answer)
+            await alice.connect(bob.peer_info)
+            await anyio.sleep(1)
+            for here, there in ((alice, bob), (bob, alice)):
+                assert await first_byte(here, there) == pytest.approx(1, abs=0.1)
 
     virtual_time.run(main, backend=backend)

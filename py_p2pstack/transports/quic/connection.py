@@ -58,6 +58,7 @@ class QuicConnection:
         self._config = config
         self._streams: dict[int, QuicStream | None] = {}
         self._writing: set[QuicStream] = set()
+        self._unwanted: set[QuicStream] = set()
         self._pressing = 0
         self._turns: deque[anyio.Event] = deque()
         self._openers: deque[anyio.Event] = deque()
@@ -197,13 +198,27 @@ class QuicConnection:
         """Nobody reads any more: drop what came, and ask the peer to send no more."""
         if stream.discarding:
             return
-        if not stream.remote_fin and self._live(stream):
-            self.machine.command(self.machine.core.stop_sending, stream.id, int(StreamCode.NO_ERROR))
         stream.discarding = True
+        self._unwanted.add(stream)
         self._drop(stream)
         stream.wake_reader()
         self._settle(stream)
         self.flush()
+
+    def _stop_unwanted(self) -> None:
+        """Ask for nothing more on streams that were discarded, once all that we sent on them is out.
+
+        The core holds back what is not, from then on until the peer has answered: a round trip.
+        """
+        timer = self.machine.core.get_timer()
+        if timer is not None and timer[0] == "pacing":
+            return
+        out = [stream for stream in self._unwanted if not stream.queued]
+        self._unwanted.difference_update(out)
+        for stream in out:
+            if not stream.remote_fin and self._live(stream):
+                self.machine.command(self.machine.core.stop_sending, stream.id, int(StreamCode.NO_ERROR))
+        self._endpoint.send(self)
 
     def consumed(self, stream: QuicStream, size: int) -> None:
         """The application took bytes of a stream."""
@@ -341,6 +356,7 @@ class QuicConnection:
             self._fail(stream, fault)
         self._streams.clear()
         self._writing.clear()
+        self._unwanted.clear()
         self._wake_all()
         self.party.finish()
 
@@ -519,6 +535,8 @@ class QuicConnection:
         self._endpoint.send(self)
         if self._writing:
             self._count_unsent()
+        if self._unwanted:
+            self._stop_unwanted()
         if self._closing and self._is_flushed():
             self.party.finish()
 
