@@ -54,6 +54,8 @@ class QuicConnection:
         """Whether a batch is under way, whose end sends everything with few calls."""
         self.flush_until: float | None = None
         """When a close waits no longer for what was sent before."""
+        self.signal = endpoint.signal
+        """Makes what readers and writers of its streams wait for."""
         self._endpoint = endpoint
         self._config = config
         self._streams: dict[int, QuicStream | None] = {}
@@ -224,7 +226,7 @@ class QuicConnection:
         """The application took bytes of a stream."""
         self._release(size)
         if self._grants.is_due(stream, size) and not self._ended:
-            self._grants.grant(stream, anyio.current_time(), self.machine.core.smoothed_rtt)
+            self._grants.grant(stream, self._endpoint.now(), self.machine.core.smoothed_rtt)
             self.flush()
 
     @property
@@ -307,7 +309,7 @@ class QuicConnection:
         self._reason = ConnectionClosed("the connection was closed by us", code=code)
         self._code = code
         self._closing = True
-        self.flush_until = anyio.current_time() + self._config.flush_timeout
+        self.flush_until = self._endpoint.now() + self._config.flush_timeout
         for stream in self._open_streams():
             stream.fault = stream.fault or (None if stream.remote_fin else self._reason)
             stream.send_fault = stream.send_fault or self._reason
@@ -562,7 +564,7 @@ class QuicConnection:
         """Whether the peer has all that was sent before the close, or there is no more time for that."""
         core = self.machine.core
         assert self.flush_until is not None
-        if self.machine.ended or anyio.current_time() >= self.flush_until:
+        if self.machine.ended or self._endpoint.now() >= self.flush_until:
             return True
         if self.queued:
             return False

@@ -18,14 +18,15 @@ import anyio
 from anyio.lowlevel import checkpoint
 from qh3.quic.packet import get_retry_integrity_tag
 
-from py_p2pstack.errors import ConnectionClosed, P2PError
+from py_p2pstack.errors import ConnectionClosed
+from py_p2pstack.event_loop import clock, signals
 from py_p2pstack.identity import PeerId
 from py_p2pstack.transports.quic import codec
 from py_p2pstack.transports.quic.address import SocketAddress
 from py_p2pstack.transports.quic.config import QuicConfig
 from py_p2pstack.transports.quic.connection import QuicConnection
 from py_p2pstack.transports.quic.credentials import Credentials
-from py_p2pstack.transports.quic.machine import QuicMachine
+from py_p2pstack.transports.quic.machine import QuicMachine, is_panic
 from py_p2pstack.transports.quic.sockets import DatagramSocket
 
 logger = logging.getLogger(__name__)
@@ -78,6 +79,9 @@ class QuicEndpoint:
     ) -> None:
         """`on_idle` is called when nothing needs the endpoint any more; its socket is closed then."""
         self.socket = socket
+        self.now = clock()
+        self.signal = signals()
+        """Makes what readers and writers of streams wait for."""
         self.on_inbound: Callable[[QuicConnection], bool] | None = None
         """Asked about each arriving connection, before its handshake: whether there is a place for it."""
         self.pending = 0
@@ -151,7 +155,7 @@ class QuicEndpoint:
 
     async def _run(self, party: Party) -> None:
         while not party.done:
-            now = anyio.current_time()
+            now = self.now()
             try:
                 more = self._receive(now)
             except OSError as fault:
@@ -304,9 +308,10 @@ class QuicEndpoint:
         """The boundary that keeps one connection's fault from all others."""
         try:
             work()
-        except Exception as fault:
-            if not isinstance(fault, P2PError):
-                logger.exception("%r failed", connection)
+        except BaseException as fault:  # a panic of qh3's Rust parts is no Exception
+            if not isinstance(fault, Exception) and not is_panic(fault):
+                raise
+            logger.exception("a connection with %s failed", connection.machine.remote)
             connection.fail(ConnectionClosed(f"the connection failed: {fault}"))
 
     # --- time -------------------------------------------------------------------------------------
@@ -346,7 +351,7 @@ class QuicEndpoint:
 
     def dial(self, remote: SocketAddress, peer: PeerId | None) -> QuicConnection:
         """Begin a connection to `remote`, who must prove to be `peer`."""
-        now = anyio.current_time()
+        now = self.now()
         machine = QuicMachine(
             self._credentials.client,
             self._config,
@@ -385,7 +390,7 @@ class QuicEndpoint:
     def send(self, connection: QuicConnection) -> None:
         """Send what a connection has to send now."""
         if not self._backlog and not self.closed:
-            transmits = connection.datagrams_to_send(anyio.current_time())
+            transmits = connection.datagrams_to_send(self.now())
             if transmits:
                 to = transmits[0][1]
                 if all(address == to for _, address in transmits):

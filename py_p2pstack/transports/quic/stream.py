@@ -10,6 +10,7 @@ import anyio
 
 from py_p2pstack.core.types import Buffer
 from py_p2pstack.errors import StreamClosed, StreamReset
+from py_p2pstack.event_loop import Signal
 
 if TYPE_CHECKING:
     from py_p2pstack.transports.quic.connection import QuicConnection
@@ -84,8 +85,8 @@ class QuicStream:
         """A sender waits until `queued` is no more than this; -1: none waits."""
         self.ended = False
         self.on_end: Callable[[], None] | None = None
-        self._readable: anyio.Event | None = None
-        self._drained: anyio.Event | None = None
+        self._readable: Signal | None = None
+        self._drained: Signal | None = None
 
     def __repr__(self) -> str:
         return f"<QuicStream {self.id} {self.unread} unread, {self.queued} unsent>"
@@ -103,7 +104,7 @@ class QuicStream:
                 raise StreamClosed("the stream was closed")
             if self._readable is not None:
                 raise anyio.BusyResourceError("receiving from")
-            self._readable = anyio.Event()
+            self._readable = self._connection.signal()
             try:
                 await self._readable.wait()
             finally:
@@ -184,7 +185,7 @@ class QuicStream:
         if self.queued <= low:
             return
         self.drain_at = low
-        self._drained = anyio.Event()
+        self._drained = self._connection.signal()
         try:
             await self._drained.wait()
         finally:
