@@ -25,6 +25,7 @@ _SYN, _ACK, _FIN, _RST = int(Flag.SYN), int(Flag.ACK), int(Flag.FIN), int(Flag.R
 _DATA, _WINDOW, _PING, _GO_AWAY = (int(kind) for kind in FrameType)
 _MAX_U32 = 2**32 - 1
 _FRAMES = 256  # taken in at a time
+_ROOMY = 1024 * 1024  # bytes of a window: 1.5 ms in a queue on loopback
 _MIN_PIECE = 1024  # rather a new record than a data frame with less room than this
 
 
@@ -348,15 +349,17 @@ class YamuxMachine(Streams):
         """Tell the peer that it may send again as much as was consumed; more, if that went in under a round trip.
 
         Windows thus grow with consumption, never with what merely arrived, to between two and four times what the path
-        holds: the peer hears of half a window at a time. What goes beyond stands in queues, in front of all else. Each
-        doubling waits for a round trip measured since the last.
+        holds: the peer hears of half a window at a time. What goes beyond stands in queues, in front of all else; up to
+        `_ROOMY` that is little, and fewer updates are worth it, so two round trips will do. Each doubling waits for a
+        round trip measured since the last.
         """
         if stream.fault is not None or stream.remote_fin:
             return
         delta = stream.consumed
         stream.consumed = 0
         best = self.round_trips.best
-        quick = best is not None and now - stream.epoch < best and not stream.discarding
+        trips = 1 if stream.capacity >= _ROOMY else 2
+        quick = best is not None and now - stream.epoch < trips * best and not stream.discarding
         if quick and stream.capacity < self.config.max_window:
             if stream.grown_at < self.round_trips.measured_at:
                 delta += self._growth.double(stream, now)

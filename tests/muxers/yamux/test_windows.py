@@ -197,14 +197,16 @@ def test_each_doubling_of_a_window_waits_for_a_round_trip_measured_since_the_las
     assert stream.capacity == 4 * WINDOW_SIZE
 
 
-def test_a_window_that_half_of_lasts_a_round_trip_grows_no_further() -> None:
+def test_a_window_grows_while_half_of_it_lasts_less_than_two_round_trips_and_a_large_one_than_one() -> None:
     bob = server()
-    measure(bob, 0.0, 0.1)
     stream = opened(bob)
-    half_a_window(bob, stream, 0.1)
-    assert stream.capacity == WINDOW_SIZE
-    half_a_window(bob, stream, 0.199)
-    assert stream.capacity == 2 * WINDOW_SIZE
+    now = 0.0
+    for round_trips, capacity in ((2.0, 1), (1.9, 2), (1.9, 4), (1.1, 4), (0.9, 8)):
+        measure(bob, now + 0.05, 0.1)
+        now += round_trips * 0.1
+        half_a_window(bob, stream, now)
+        sent(bob)
+        assert stream.capacity == capacity * WINDOW_SIZE
 
 
 def test_a_round_trip_inflated_by_load_lets_no_window_grow() -> None:
