@@ -36,11 +36,7 @@ class YamuxMachine(Streams):
     stall_timeout = 0.0
 
     def __init__(
-        self,
-        config: YamuxConfig,
-        *,
-        client: bool,
-        new_stream: Callable[..., StreamState] = StreamState,
+        self, config: YamuxConfig, *, client: bool, new_stream: Callable[..., StreamState] = StreamState
     ) -> None:
         """`new_stream` makes the stream objects (called as StreamState is)."""
         super().__init__(config, new_stream)
