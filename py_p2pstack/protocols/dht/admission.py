@@ -16,6 +16,7 @@ from anyio.abc import TaskGroup
 from py_p2pstack.addresses import PeerInfo
 from py_p2pstack.core.host import ConnectionManager
 from py_p2pstack.errors import P2PError
+from py_p2pstack.event_loop import clock
 from py_p2pstack.identity import PeerId
 from py_p2pstack.kademlia import AddOutcome, Entry, RoutingTable
 from py_p2pstack.protocols.dht.config import DhtConfig
@@ -47,6 +48,7 @@ class Admission:
     def __init__(self, asker: Asker, table: RoutingTable[PeerId], config: DhtConfig, tasks: TaskGroup) -> None:
         self.repair_wanted = anyio.Event()
         """Set when the table changed and has few peers; the refresher puts a fresh one in its place."""
+        self._now = clock()
         self._asker = asker
         self._table = table
         self._config = config
@@ -96,7 +98,7 @@ class Admission:
 
     def answered(self, peer: PeerId) -> None:
         """A peer answered a query: it is good for the table."""
-        now = anyio.current_time()
+        now = self._now()
         if not len(self._table):
             # The first who come, come all from one bootstrapper: they may be replaced until we looked around.
             self._hasty, self._refreshes = True, 0

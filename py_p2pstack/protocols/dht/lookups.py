@@ -12,12 +12,15 @@ from py_p2pstack.errors import LookupFailure, OperationTimeout
 from py_p2pstack.events import EventBus
 from py_p2pstack.identity import PeerId
 from py_p2pstack.kademlia import DisjointLookup, Lookup, LookupResult, NetworkSize, NetworkSizeEstimator, Region
+from py_p2pstack.network.deadlines import Deadlines
 from py_p2pstack.protocols.dht.codec import Message, MessageType
 from py_p2pstack.protocols.dht.crowds import Crowds
 from py_p2pstack.protocols.dht.events import FinalPeer, OnEvent, QueryError, listeners
 from py_p2pstack.protocols.dht.local_node import LocalNode
 from py_p2pstack.protocols.dht.operations import Operation
 from py_p2pstack.protocols.dht.queries import Query, Take
+
+WIDEN_AFTER = 0.2  # seconds that a lookup which asks few at once waits for them
 
 
 class Lookups:
@@ -30,8 +33,13 @@ class Lookups:
         self._node = node
         self._gather = gather
         self._query_ids = itertools.count(1)
+        self._widening = Deadlines(WIDEN_AFTER)
         self._sizes = NetworkSizeEstimator(node.config.lookup.k)
         self._crowds = Crowds(node, self._look_into, rng)
+
+    async def watch_deadlines(self) -> None:
+        """Widen lookups whose first few do not answer, until cancelled."""
+        await self._widening.run()
 
     def begin(self, key: bytes, on_event: OnEvent | None) -> Operation:
         """A new operation on `key`, told to whoever listens here and now."""
@@ -110,7 +118,8 @@ class Lookups:
             operation.tell(QueryError, peer=None, reason=reason)
             raise LookupFailure(reason)
         lookup = self._lookup(operation.target, seeds, stop, width)
-        return Query(operation, request, seeds, lookup, node, take=take, max_per_group=config.max_peers_per_ip_group)
+        limit = config.max_peers_per_ip_group
+        return Query(operation, request, seeds, lookup, node, widening=self._widening, take=take, max_per_group=limit)
 
     def _lookup(
         self, target: int, seeds: Sequence[PeerId], stop: Callable[[], bool] | None, width: int | None

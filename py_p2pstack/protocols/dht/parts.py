@@ -110,6 +110,7 @@ class DhtParts:
             stack.callback(self._modes.close)
             tasks.start_soon(self._server.watch_deadlines)
             tasks.start_soon(node.messenger.watch_deadlines)
+            tasks.start_soon(self._lookups.watch_deadlines)
             tasks.start_soon(self._follow, changes)
             if self.config.auto_refresh:
                 tasks.start_soon(self._refresher.run_periodically)

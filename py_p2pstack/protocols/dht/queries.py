@@ -2,7 +2,8 @@
 
 What is asked of each peer is the caller's affair (FIND_NODE, GET_VALUE, GET_PROVIDERS), and so is what an answer
 carries besides closer peers. The machine decides; a task that has its answer asks the machine for its next peer, so a
-lookup of fifty requests takes about ten tasks. The end of the lookup cancels what is still in flight.
+lookup of fifty requests takes about ten tasks, the caller's own among them. The end of the lookup cancels what is
+still in flight.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from py_p2pstack.addresses import Multiaddr, PeerInfo, ip_group, is_public
 from py_p2pstack.errors import P2PError, ResourceLimitExceeded
 from py_p2pstack.identity import PeerId
 from py_p2pstack.kademlia import DisjointLookup, Lookup, LookupResult, PeerState, crowded_out
+from py_p2pstack.network.deadlines import Deadlines
 from py_p2pstack.protocols.dht.codec import Message
 from py_p2pstack.protocols.dht.events import (
     AddingPeer,
@@ -31,7 +33,7 @@ from py_p2pstack.protocols.dht.events import (
 )
 from py_p2pstack.protocols.dht.operations import Operation
 
-WIDEN_AFTER = 0.2  # seconds that a lookup which asks few at once waits for them
+ASKED = (PeerState.WAITING, PeerState.QUERIED)  # the lookup knows such a peer, and where it is
 
 Take: TypeAlias = Callable[[PeerId, Message], None]
 """Takes in the whole answer of a peer, before the lookup decides how to go on."""
@@ -73,8 +75,8 @@ class Network(Protocol):
 class Query:
     """One lookup on its way."""
 
-    __slots__ = ("_listeners", "_max_per_group", "_network", "_operation", "_request", "_take", "_tasks", "lookup",
-                 "rtts", "seeds")  # fmt: skip
+    __slots__ = ("_listeners", "_max_per_group", "_network", "_operation", "_request", "_take", "_tasks",
+                 "_widening", "lookup", "rtts", "seeds")  # fmt: skip
 
     def __init__(
         self,
@@ -84,9 +86,11 @@ class Query:
         lookup: Lookup[PeerId] | DisjointLookup[PeerId],
         network: Network,
         *,
+        widening: Deadlines,
         take: Take | None = None,
         max_per_group: int,
     ) -> None:
+        """`widening` has those widened whose time is up that ask few at once."""
         self.seeds = tuple(seeds)
         """Where it begins."""
         self.rtts: dict[PeerId, float] = {}
@@ -97,6 +101,7 @@ class Query:
         self._listeners = operation.listeners
         self._request = request
         self._network = network
+        self._widening = widening
         self._take = take
         self._max_per_group = max_per_group
 
@@ -106,14 +111,15 @@ class Query:
         if self._listeners:
             self._operation.tell(LookupStarted, node=us, key=self._operation.key, seeds=self.seeds)
             self._tell_changed(us, heard=self.seeds)
+        patience = self._widening.start(self._widen) if self.lookup.narrow else None
         try:
             async with anyio.create_task_group() as self._tasks:
                 first = self._advance(us)
                 if first is not None:
-                    self._tasks.start_soon(self._work, first)
-                if self.lookup.narrow:
-                    self._tasks.start_soon(self._widen_later)
+                    await self._work(first)
         finally:
+            if patience is not None:
+                patience.cancel()
             self.lookup.cancel()
             result = self.lookup.result()
             if self._listeners:
@@ -124,7 +130,8 @@ class Query:
         """Let the machine decide: start a task for each peer to ask but the first, which is returned to the caller."""
         peers = self.lookup.next_queries()
         if self.lookup.ended is not None:
-            self._tasks.cancel_scope.cancel()
+            if self.lookup.waiting:
+                self._tasks.cancel_scope.cancel()
             return None
         if self._listeners:
             for peer in peers:
@@ -133,13 +140,12 @@ class Query:
             self._tasks.start_soon(self._work, peer)
         return peers[0] if peers else None
 
-    async def _widen_later(self) -> None:
+    def _widen(self) -> None:
         """The few that were asked first may be slow, or gone without a word."""
-        await anyio.sleep(WIDEN_AFTER)
         self.lookup.widen()
         peer = self._advance(self._network.local_peer)
         if peer is not None:
-            await self._work(peer)
+            self._tasks.start_soon(self._work, peer)
 
     async def _work(self, peer: PeerId) -> None:
         """Ask one peer after another, as long as there are some."""
@@ -191,7 +197,7 @@ class Query:
         usable = [
             info.peer_id
             for info in self._diverse(closer)
-            if state(info.peer_id) is not PeerState.QUERIED  # the lookup knows it, and where it is
+            if state(info.peer_id) not in ASKED
             and info.peer_id != us
             and (network.admits(info) or info.peer_id.to_bytes() == key)
             and network.take_addresses(info)

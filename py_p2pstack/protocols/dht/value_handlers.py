@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 
-import anyio
-
 from py_p2pstack.errors import InvalidRecord, RemoteProtocolError
+from py_p2pstack.event_loop import clock
 from py_p2pstack.identity import PeerId
 from py_p2pstack.protocols.dht import rfc3339
 from py_p2pstack.protocols.dht.codec import Message, MessageType, Record
@@ -38,6 +37,7 @@ class ValueHandlers:
         self._validator = validator
         self._config = config
         self._wall_clock = wall_clock
+        self._now = clock()
         self._valid: OrderedDict[bytes, tuple[bytes, float]] = OrderedDict()
 
     def table(self) -> dict[MessageType, StoreHandler]:
@@ -85,7 +85,7 @@ class ValueHandlers:
             type=MessageType.GET_VALUE,
             key=request.key,
             record=record,
-            closer_peers=self._handlers.closer_peers(request.key, sender, anyio.current_time()),
+            closer_peers=self._handlers.closer_peers(request.key, sender, self._now()),
             cluster_level=request.cluster_level,
         )
 
@@ -108,7 +108,7 @@ class ValueHandlers:
     async def _holds(self, key: bytes, value: bytes) -> bool:
         """Whether a stored value is still valid; else it is removed."""
         known = self._valid.get(key)
-        if known is not None and known[0] == value and anyio.current_time() - known[1] < TRUSTED_FOR:
+        if known is not None and known[0] == value and self._now() - known[1] < TRUSTED_FOR:
             return True
         if not await discard_invalid(self._store, self._validator, key, value, self._wall_clock()):
             return False
@@ -116,7 +116,7 @@ class ValueHandlers:
         return True
 
     def _remember(self, key: bytes, value: bytes) -> None:
-        self._valid[key] = (value, anyio.current_time())
+        self._valid[key] = (value, self._now())
         self._valid.move_to_end(key)
         if len(self._valid) > VALIDITY_CACHE:
             self._valid.popitem(last=False)

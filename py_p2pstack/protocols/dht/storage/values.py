@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 import anyio
@@ -65,11 +65,9 @@ class ValueStore:
         self._counting = anyio.Lock(fast_acquire=True)
         self._usage: dict[bool, _Usage] | None = None
 
-    @asynccontextmanager
-    async def locked(self, key: bytes) -> AsyncIterator[None]:
+    def locked(self, key: bytes) -> AbstractAsyncContextManager[None]:
         """Hold a key while what is there is read, compared and replaced. One at a time, not to be nested."""
-        async with self._updates.of(key):
-            yield
+        return self._updates.of(key)
 
     async def get(self, key: bytes) -> StoredValue | None:
         """The value, unless there is none or it is too old. Raises StorageError."""
