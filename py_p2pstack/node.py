@@ -73,7 +73,8 @@ class Host(BasicHost):
             await host.connect("/ip4/127.0.0.1/tcp/4001/p2p/12D3KooW…")
 
     It speaks TCP and WebSocket (extra `ws`), secured by Noise or TLS, multiplexed by yamux; and QUIC (extra `quic`),
-    which has all that in itself. Entering the block binds the `listen` addresses (none: a host that only dials); leaving it says goodbye to every peer and ends every task.
+    which has all that in itself. Entering the block binds the `listen` addresses (none: a host that only dials);
+    leaving it says goodbye to every peer and ends every task.
     """
 
     def __init__(
