@@ -38,7 +38,7 @@ class ValueHandlers:
         self._config = config
         self._wall_clock = wall_clock
         self._now = clock()
-        self._valid: OrderedDict[bytes, tuple[bytes, float]] = OrderedDict()
+        self._valid: OrderedDict[bytes, tuple[int, float]] = OrderedDict()
 
     def table(self) -> dict[MessageType, StoreHandler]:
         """Which of them answers what."""
@@ -108,7 +108,7 @@ class ValueHandlers:
     async def _holds(self, key: bytes, value: bytes) -> bool:
         """Whether a stored value is still valid; else it is removed."""
         known = self._valid.get(key)
-        if known is not None and known[0] == value and self._now() - known[1] < TRUSTED_FOR:
+        if known is not None and known[0] == hash(value) and self._now() - known[1] < TRUSTED_FOR:
             return True
         if not await discard_invalid(self._store, self._validator, key, value, self._wall_clock()):
             return False
@@ -116,7 +116,7 @@ class ValueHandlers:
         return True
 
     def _remember(self, key: bytes, value: bytes) -> None:
-        self._valid[key] = (value, self._now())
+        self._valid[key] = (hash(value), self._now())  # the values themselves would be a second store, in memory
         self._valid.move_to_end(key)
         if len(self._valid) > VALIDITY_CACHE:
             self._valid.popitem(last=False)
