@@ -135,10 +135,9 @@ def test_a_dialer_without_a_listener_fails_in_time(redis: str) -> None:
 
 
 @pytest.mark.row("public interop contract: with their own program")
-@pytest.mark.parametrize("runner", RUNNERS)
+@pytest.mark.parametrize(("runner", "meeting"), [*zip((*RUNNERS, *RUNNERS), MEETINGS, strict=False)], ids=str)
 @pytest.mark.parametrize("other", ["go", "rust", "js", "py"])
 @pytest.mark.parametrize("direction", ["we dial", "we listen"])
-@pytest.mark.parametrize("meeting", MEETINGS, ids=str)
 def test_we_meet_the_program_of_another_library(
     request: pytest.FixtureRequest, other: str, direction: str, runner: str, meeting: Stack, redis: str
 ) -> None:
