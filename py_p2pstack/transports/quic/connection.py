@@ -6,11 +6,8 @@ is taken from the machine while the application has not consumed what came befor
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
-
-import anyio
 
 from py_p2pstack.core.error_codes import ConnectionCode, StreamCode
 from py_p2pstack.core.muxer import ConnectionInfo, MemoryBudget, MuxedStream
@@ -19,9 +16,12 @@ from py_p2pstack.errors import ConnectionClosed, P2PError, ResourceLimitExceeded
 from py_p2pstack.identity import PeerId
 from py_p2pstack.transports.quic.address import SocketAddress, quic_multiaddr
 from py_p2pstack.transports.quic.config import QuicConfig
+from py_p2pstack.transports.quic.farewell import Farewell
 from py_p2pstack.transports.quic.grants import Grants
 from py_p2pstack.transports.quic.machine import QuicMachine
-from py_p2pstack.transports.quic.stream import CONNECTION_HIGH, QuicStream
+from py_p2pstack.transports.quic.openers import Openers
+from py_p2pstack.transports.quic.outflow import Outflow
+from py_p2pstack.transports.quic.stream import QuicStream
 
 if TYPE_CHECKING:
     from py_p2pstack.transports.quic.endpoint import QuicEndpoint
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 SECURITY = "/tls/1.0.0"
 MUXER = "/quic-v1"
 _FLOW_CONTROL_ERROR = 3  # RFC 9000 §20.1
-_MAX_HELD = 16 * 1024  # events that may wait while the application does not read
+_MAX_HELD = 64 * 1024  # events that may wait while the application does not read
 
 
 class QuicConnection:
@@ -42,38 +42,34 @@ class QuicConnection:
         self.machine = machine
         self.party = endpoint.party()
         """Who waits for this connection to do something, and drives the endpoint meanwhile."""
-        self.queued = 0
-        """Bytes handed to QUIC and not sent yet, over all streams."""
+        self.outflow = Outflow()
+        """What waits to be sent."""
         self.unread = 0
         """Bytes received and not consumed, over all streams."""
         self.cids = {machine.cid}
         """The ids under which the endpoint knows it."""
         self.timer: float | None = None
-        """When the endpoint has to look at it."""
+        """When the endpoint will look at it."""
+        self.far_timer: float | None = None
+        """The last such time that was more than a second away."""
         self.corked = False
         """Whether a batch is under way, whose end sends everything with few calls."""
-        self.flush_until: float | None = None
-        """When a close waits no longer for what was sent before."""
+        self.farewell: Farewell | None = None
+        """A close of ours that waits for what was sent before."""
         self.signal = endpoint.signal
         """Makes what readers and writers of its streams wait for."""
         self._endpoint = endpoint
         self._config = config
         self._streams: dict[int, QuicStream | None] = {}
-        self._writing: set[QuicStream] = set()
         self._unwanted: set[QuicStream] = set()
-        self._pressing = 0
-        self._turns: deque[anyio.Event] = deque()
-        self._openers: deque[anyio.Event] = deque()
+        self._openers = Openers(self._stream_limits, config.open_timeout)
         self._handler: Callable[[MuxedStream], bool] | None = None
         self._grants = Grants(config)
         self._reason: Exception | None = None
-        self._closing = False
-        self._last_word: int | None = None
-        self._losses = 0
         self._code = 0
         self._heard_at = now
         self._asked_at = now
-        self._held = 0
+        self._kept_up = 0
         self._resets_left = float(config.max_resets)
         self._resets_at = now
         self._ended = False
@@ -125,55 +121,28 @@ class QuicConnection:
 
         Raises ConnectionClosed, or ResourceLimitExceeded when that takes longer than `open_timeout`.
         """
-        if not self.closed and (self._openers or not self._may_open()):
-            await self._wait_to_open()
+        await self._openers.wait()
         if self._reason is not None:
             raise ConnectionClosed("the connection is closed") from self._reason
         try:
             stream_id = self.machine.core.open_stream(False)
-        except (RuntimeError, ValueError) as fault:  # it has just ended, and nobody was told yet
+        except RuntimeError as fault:  # it has just ended, and nobody was told yet
             raise ConnectionClosed(f"the connection is closed: {fault}") from None
         stream = QuicStream(self, stream_id, window=self._config.stream_window, credit=self.machine.credit_of_ours)
         self._streams[stream_id] = stream
         return stream
 
-    def _may_open(self) -> bool:
+    def _stream_limits(self) -> tuple[int, int]:
+        """How many streams the peer allows in all, and how many we have opened."""
+        if self.closed:
+            return 1, 0  # nobody waits any more
         limits = self.machine.core.stream_limits
-        return bool(limits[2] < limits[0])
-
-    async def _wait_to_open(self) -> None:
-        turn = anyio.Event()
-        self._openers.append(turn)
-        try:
-            with anyio.fail_after(self._config.open_timeout):
-                await turn.wait()
-        except BaseException as fault:
-            if not turn.is_set():
-                self._openers.remove(turn)
-            else:
-                self._let_open()
-            if isinstance(fault, TimeoutError):
-                limit = self.machine.core.stream_limits[0]
-                raise ResourceLimitExceeded("streams the peer allows", limit, limit + 1) from None
-            raise
-
-    def _let_open(self) -> None:
-        """Wake as many openers as there is room for; all at the end."""
-        if not self._openers:
-            return
-        limits = self.machine.core.stream_limits if not self.closed else (1 << 60, 0, 0, 0)
-        for _ in range(min(len(self._openers), limits[0] - limits[2])):
-            self._openers.popleft().set()
+        return limits[0], limits[2]
 
     def write(self, stream: QuicStream, data: Buffer) -> None:
         """Hand over bytes to be sent; `stream` was asked whether it may."""
         self.machine.command(self.machine.core.send_stream, stream.id, data, False)
-        size = len(data)
-        stream.queued += size
-        stream.written += size
-        self.queued += size
-        self._pressing += size
-        self._writing.add(stream)
+        self.outflow.add(stream, len(data))
         self.flush()
 
     def write_eof(self, stream: QuicStream) -> None:
@@ -229,40 +198,13 @@ class QuicConnection:
             self._grants.grant(stream, self._endpoint.now(), self.machine.core.smoothed_rtt)
             self.flush()
 
-    @property
-    def stuck(self) -> bool:
-        """Whether enough waits to be sent that only the network holds up: a sender waits before it queues more."""
-        return self._pressing > CONNECTION_HIGH and not self.closed
-
-    async def wait_for_room(self) -> None:
-        """Wait until `stuck` may have changed."""
-        turn = anyio.Event()
-        self._turns.append(turn)
-        try:
-            await turn.wait()
-        except BaseException:
-            if turn in self._turns:
-                self._turns.remove(turn)
-            else:
-                self._next_turn()
-            raise
-
-    def _next_turn(self) -> None:
-        if self._turns and not self.stuck:
-            self._turns.popleft().set()
-
     def _live(self, stream: QuicStream) -> bool:
         """Whether the machine still knows the stream."""
         return not self._ended and self._streams.get(stream.id) is stream
 
     def _reset_sending(self, stream: QuicStream, code: int) -> None:
         self.machine.command(self.machine.core.reset_stream, stream.id, code)
-        self._forget_unsent(stream)
-
-    def _forget_unsent(self, stream: QuicStream) -> None:
-        self.queued -= stream.queued
-        stream.queued = 0
-        self._writing.discard(stream)
+        self.outflow.forget(stream)
 
     def _drop(self, stream: QuicStream) -> None:
         self._release(stream.drop())
@@ -308,26 +250,20 @@ class QuicConnection:
             return
         self._reason = ConnectionClosed("the connection was closed by us", code=code)
         self._code = code
-        self._closing = True
-        self.flush_until = self._endpoint.now() + self._config.flush_timeout
         for stream in self._open_streams():
             stream.fault = stream.fault or (None if stream.remote_fin else self._reason)
             stream.send_fault = stream.send_fault or self._reason
             stream.wake_reader()
             stream.wake_sender()
             stream.settle()
-        self._wake_all()
+        self._openers.wake_all()
+        self.outflow.release()
         if self._handler is None:  # nobody serves it
             self._end(self._reason)
             return
-        self._losses = self.machine.core.loss_total
-        self._ask_at_once()
+        until = self._endpoint.now() + self._config.flush_timeout
+        self.farewell = Farewell(self.machine.core, until, self._ask_at_once)
         self.flush()
-
-    def _wake_all(self) -> None:
-        self._let_open()
-        while self._turns:
-            self._turns.popleft().set()
 
     def _open_streams(self) -> list[QuicStream]:
         return [stream for stream in self._streams.values() if stream is not None]
@@ -357,9 +293,9 @@ class QuicConnection:
         for stream in self._open_streams():
             self._fail(stream, fault)
         self._streams.clear()
-        self._writing.clear()
+        self.outflow.clear()
         self._unwanted.clear()
-        self._wake_all()
+        self._openers.wake_all()
         self.party.finish()
 
     def abort(self) -> None:
@@ -375,6 +311,16 @@ class QuicConnection:
             self.flush()
 
     # --- called by the endpoint -------------------------------------------------------------------
+
+    def next_look(self) -> float | None:
+        """When time will demand something of it."""
+        machine = self.machine
+        times = [machine.timer()]
+        if self._grants:
+            times.append(self._grants.deadline(machine.core.smoothed_rtt))
+        if self.farewell is not None:
+            times.append(self.farewell.until)
+        return min((time for time in times if time is not None), default=None)
 
     def heard(self, now: float) -> None:
         """A datagram came."""
@@ -397,7 +343,7 @@ class QuicConnection:
         while self.unread < limit or self._reason is not None:
             event = next_event()
             if event is None:
-                self._held = 0
+                self._kept_up = machine.told
                 break
             kind = event[0]
             if kind == "stream_data":
@@ -413,10 +359,10 @@ class QuicConnection:
             self._reason = self._reason or ConnectionClosed("the peer closed the connection", remote=True)
             self.process()
             return
-        self._held += 1
-        if self._held > _MAX_HELD:
+        held = self.machine.told - self._kept_up
+        if held > _MAX_HELD:
             self._code = ConnectionCode.RATE_LIMITED
-            self.fail(ResourceLimitExceeded("events of a connection nobody reads", _MAX_HELD, self._held))
+            self.fail(ResourceLimitExceeded("events of a connection nobody reads", _MAX_HELD, held))
 
     def _received(self, stream_id: int, data: bytes, fin: bool) -> None:
         stream = self._stream(stream_id)
@@ -453,7 +399,7 @@ class QuicConnection:
             if (stream := self._streams.get(event[1])) is not None:
                 stream.credit = event[2]
         elif kind == "streams_available":
-            self._let_open()
+            self._openers.wake()
         elif kind == "ping_acknowledged":
             self._grants.acknowledged(event[1])
         elif kind == "connection_id_issued":
@@ -505,7 +451,7 @@ class QuicConnection:
 
     def _stopped_by_peer(self, stream: QuicStream, code: int) -> None:
         """The peer reads no more; the machine has answered with a reset."""
-        self._forget_unsent(stream)
+        self.outflow.forget(stream)
         if not stream.fin_sent:
             stream.send_fault = stream.send_fault or StreamReset("the peer reads no more", code=code)
         stream.wake_sender()
@@ -535,50 +481,13 @@ class QuicConnection:
         if self.corked or self._ended:
             return
         self._endpoint.send(self)
-        if self._writing:
-            self._count_unsent()
+        if self.outflow:
+            self.outflow.count(self.machine.core.get_send_buffer_size)
         if self._unwanted:
             self._stop_unwanted()
-        if self._closing and self._is_flushed():
+        farewell = self.farewell
+        if farewell is not None and (self.machine.ended or farewell.is_over(self.outflow.queued, self._endpoint.now())):
             self.party.finish()
-
-    def _count_unsent(self) -> None:
-        """See what of each stream went out, and wake the senders that waited for it."""
-        unsent_of = self.machine.core.get_send_buffer_size
-        pressing = 0
-        for stream in tuple(self._writing):
-            left = unsent_of(stream.id)
-            self.queued -= stream.queued - left
-            stream.queued = left
-            if not left:
-                self._writing.discard(stream)
-            elif stream.written - left < stream.credit:
-                pressing += left
-            if left <= stream.drain_at:
-                stream.drain_at = -1
-                stream.wake_sender()
-        self._pressing = pressing
-        self._next_turn()
-
-    def _is_flushed(self) -> bool:
-        """Whether the peer has all that was sent before the close, or there is no more time for that."""
-        core = self.machine.core
-        assert self.flush_until is not None
-        if self.machine.ended or self._endpoint.now() >= self.flush_until:
-            return True
-        if self.queued:
-            return False
-        if core.loss_total != self._losses:  # what was lost goes out anew: wait for what comes behind that
-            self._losses = core.loss_total
-            self._ask_at_once()
-            self._last_word = None
-        # Those without anything to deliver are probes of the path: whether they arrive is nothing to us now.
-        outstanding = [number for number, _, deliveries in core.outstanding_application_packets if deliveries]
-        if not outstanding:
-            return True
-        if self._last_word is None:
-            self._last_word = outstanding[-1]
-        return bool(outstanding[0] > self._last_word)
 
     def _ask_at_once(self) -> None:
         """Have the peer acknowledge all it has: with the second packet it does so at once, else up to 25 ms later."""

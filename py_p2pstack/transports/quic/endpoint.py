@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
+import math
 import os
 from collections.abc import Callable
 from functools import partial
@@ -27,48 +28,13 @@ from py_p2pstack.transports.quic.config import QuicConfig
 from py_p2pstack.transports.quic.connection import QuicConnection
 from py_p2pstack.transports.quic.credentials import Credentials
 from py_p2pstack.transports.quic.machine import QuicMachine, is_panic
+from py_p2pstack.transports.quic.party import Party
 from py_p2pstack.transports.quic.sockets import DatagramSocket
 
 logger = logging.getLogger(__name__)
 
 _BATCH = 16  # reads of the socket between two looks at what they brought
 _ANSWERS = 1000.0  # packets to strangers a second, at most: retries, resets, versions
-
-
-class Party:
-    """Somebody who waits for something on an endpoint."""
-
-    __slots__ = ("_endpoint", "_turn", "done")
-
-    def __init__(self, endpoint: QuicEndpoint) -> None:
-        self._endpoint = endpoint
-        self._turn: anyio.Event | None = None
-        self.done = False
-
-    def finish(self) -> None:
-        """It has what it waited for."""
-        if not self.done:
-            self.done = True
-            self.wake()
-
-    def again(self) -> None:
-        """It will wait for something else."""
-        self.done = False
-
-    def wake(self) -> None:
-        """Let it look."""
-        if self._turn is not None:
-            self._turn.set()
-        else:
-            self._endpoint.interrupt(self)
-
-    async def wait(self) -> None:
-        """Wait to be woken."""
-        self._turn = anyio.Event()
-        try:
-            await self._turn.wait()
-        finally:
-            self._turn = None
 
 
 class QuicEndpoint:
@@ -321,30 +287,32 @@ class QuicEndpoint:
 
     def _schedule(self, connection: QuicConnection) -> None:
         """Look at the connection again when its machine wants it."""
-        when = connection.machine.timer()
-        if connection.flush_until is not None:
-            when = connection.flush_until if when is None else min(when, connection.flush_until)
-        if when is None or when == connection.timer:
+        when = connection.next_look()
+        if when is None or (connection.timer is not None and when >= connection.timer):
             return
-        if connection.timer is None or when < connection.timer:
+        if when > self.now() + 1.0:  # the idle timeout, put off with every packet: a few entries do for all of them
+            when = math.ceil(when)
+            if connection.far_timer != when:
+                connection.far_timer = when
+                heapq.heappush(self._timers, (when, next(self._serials), connection))
+        else:
             heapq.heappush(self._timers, (when, next(self._serials), connection))
-            connection.timer = when
-            if self._waiting is not None and when < self._waiting.deadline:
-                self._waiting.deadline = when
+        connection.timer = when
+        if self._waiting is not None and when < self._waiting.deadline:
+            self._waiting.deadline = when
 
     def _on_time(self, now: float) -> None:
         """Look at the connections whose time has come."""
         while self._timers and self._timers[0][0] <= now:
-            _, _, connection = heapq.heappop(self._timers)
-            if connection not in self._connections:
-                continue
+            set_for, _, connection = heapq.heappop(self._timers)
+            if connection not in self._connections or connection.timer != set_for:
+                continue  # it has ended, or was put off
             connection.timer = None
             when = connection.machine.timer()
             if when is not None and when <= now:
                 connection.machine.handle_timer(now)
-            if connection.flush_until is not None and connection.flush_until <= now:
+            if connection.farewell is not None and connection.farewell.until <= now:
                 connection.party.finish()
-                connection.flush_until = now + 3600
             self._touch(connection)
 
     # --- connections ------------------------------------------------------------------------------

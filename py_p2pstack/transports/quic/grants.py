@@ -9,6 +9,7 @@ from py_p2pstack.transports.quic.postscript import max_stream_data
 from py_p2pstack.transports.quic.stream import QuicStream
 
 _PRIORITY = 128  # as for yamux: windows grow into the first half of what may be reserved
+_PATIENCE = 0.05  # seconds that an acknowledgement may take, beside two round trips
 _IN_ONE = 32  # frames in one packet: 17 bytes each at most
 
 
@@ -60,12 +61,17 @@ class Grants:
         if grown and self.budget is not None:
             self.budget.release_memory(grown)
 
+    def deadline(self, rtt: float | None) -> float | None:
+        """When to tell again, if it is not acknowledged before."""
+        for sent_at, _ in self._on_way.values():
+            return sent_at + _PATIENCE + 2 * (rtt or 0.0)
+        return None
+
     def frames(self, now: float, rtt: float | None) -> bytes:
         """What is to be told now: what is due, and again what was told and not acknowledged in good time."""
         if self._on_way:
-            patience = 0.05 + 2 * (rtt or 0.0)
             for ping, (sent_at, streams) in tuple(self._on_way.items()):
-                if now - sent_at < patience:
+                if now < sent_at + _PATIENCE + 2 * (rtt or 0.0):
                     break
                 del self._on_way[ping]
                 self._due.update((stream, None) for stream in streams if not stream.ended)

@@ -75,6 +75,8 @@ class QuicMachine:
         """The ping whose acknowledgement will tell that the frames given last have arrived; None: they wait."""
         self.early_cids: list[bytes] = []
         """Further names of ours that the peer may call us by, given out before the handshake was complete."""
+        self.told = 0
+        """Events the core had to tell since then."""
         self._pings = 0
         self._postscript: Postscript | None = None
         self._peer_cid_length = 0
@@ -147,7 +149,7 @@ class QuicMachine:
             return
         try:
             if self.public_key is not None:
-                self.core.receive_gro_buffer(data, segment, remote, now)
+                self.told += self.core.receive_gro_buffer(data, segment, remote, now)[5]
                 return
             for start in range(0, len(data), segment):
                 self._receive_early(data[start : start + segment], remote, now)

@@ -150,21 +150,21 @@ class QuicStream:
 
     async def send(self, item: Buffer) -> None:
         """See `MuxedStream.send`."""
-        connection = self._connection
+        outflow = self._connection.outflow
         if self.queued > _HIGH:  # cancelled sends left too much behind
             try:
                 await self._wait_drained(_LOW)
             except anyio.get_cancelled_exc_class():
                 self.reset()
                 raise
-        while connection.stuck and self.send_fault is None:
-            await connection.wait_for_room()
+        while outflow.stuck and self.send_fault is None:
+            await outflow.wait_turn()
         self.check_sending()
         if not len(item):
             return
-        connection.write(self, item)
-        if self.queued > _HIGH or connection.queued > CONNECTION_HIGH:
-            await self._wait_drained(_LOW if connection.queued <= CONNECTION_HIGH else 0)
+        self._connection.write(self, item)
+        if self.queued > _HIGH or outflow.queued > CONNECTION_HIGH:
+            await self._wait_drained(_LOW if outflow.queued <= CONNECTION_HIGH else 0)
 
     def send_soon(self, item: bytes) -> None:
         """See `MuxedStream.send_soon`."""

@@ -128,7 +128,7 @@ def test_a_peer_gone_silent_is_given_up_after_the_idle_timeout(backend: str) -> 
             start = anyio.current_time()
             with anyio.fail_after(100):
                 await connection.serve(lambda stream: False)
-            assert 15 < anyio.current_time() - start <= 20.5
+            assert 15 < anyio.current_time() - start <= 21.5  # far deadlines are kept to the second
             assert isinstance(connection.close_reason, ConnectionClosed)
 
     run(test, backend)

@@ -384,7 +384,7 @@ async def test_a_peer_that_reads_nothing_costs_a_mebibyte_at_most() -> None:
                 talkers.start_soon(talk)
             for _ in range(30):
                 await anyio.sleep(0.01)
-                assert alice.queued <= 1 << 20
+                assert alice.outflow.queued <= 1 << 20
             talkers.cancel_scope.cancel()
         alice.close()
         bob.close()

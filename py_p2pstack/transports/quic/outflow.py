@@ -1,0 +1,92 @@
+"""What the streams of a connection have handed to QUIC and QUIC has not sent yet, and the senders that wait for it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+import anyio
+
+from py_p2pstack.transports.quic.stream import CONNECTION_HIGH, QuicStream
+
+
+class Outflow:
+    """The unsent bytes of one connection."""
+
+    def __init__(self) -> None:
+        self.queued = 0
+        """Bytes unsent over all streams."""
+        self._pressing = 0  # of those, what only the network holds up, and not the peer's windows
+        self._writing: set[QuicStream] = set()
+        self._turns: deque[anyio.Event] = deque()
+
+    def __bool__(self) -> bool:
+        """Whether anything is unsent."""
+        return bool(self._writing)
+
+    @property
+    def stuck(self) -> bool:
+        """Whether enough waits for the network: a sender waits its turn before it queues more."""
+        return self._pressing > CONNECTION_HIGH
+
+    def add(self, stream: QuicStream, size: int) -> None:
+        """So many bytes more."""
+        stream.queued += size
+        stream.written += size
+        self.queued += size
+        self._pressing += size
+        self._writing.add(stream)
+
+    def forget(self, stream: QuicStream) -> None:
+        """What the stream has unsent never will be sent."""
+        self.queued -= stream.queued
+        stream.queued = 0
+        self._writing.discard(stream)
+
+    def count(self, unsent_of: Callable[[int], int]) -> None:
+        """See what of each stream went out, and wake the senders that waited for it."""
+        pressing = 0
+        for stream in tuple(self._writing):
+            left = unsent_of(stream.id)
+            self.queued -= stream.queued - left
+            stream.queued = left
+            if not left:
+                self._writing.discard(stream)
+            elif stream.written - left < stream.credit:
+                pressing += left
+            if left <= stream.drain_at:
+                stream.drain_at = -1
+                stream.wake_sender()
+        self._pressing = pressing
+        self._next_turn()
+
+    async def wait_turn(self) -> None:
+        """Wait until `stuck` may have changed."""
+        turn = anyio.Event()
+        self._turns.append(turn)
+        try:
+            await turn.wait()
+        except BaseException:
+            if turn in self._turns:
+                self._turns.remove(turn)
+            else:
+                self._next_turn()
+            raise
+
+    def _next_turn(self) -> None:
+        """Let one go on, who lets go the next; all, if nothing is left that would."""
+        if not self._pressing:
+            self.release()
+        elif self._turns and not self.stuck:
+            self._turns.popleft().set()
+
+    def release(self) -> None:
+        """Let all go on."""
+        while self._turns:
+            self._turns.popleft().set()
+
+    def clear(self) -> None:
+        """Nothing will be sent any more."""
+        self._writing.clear()
+        self._pressing = 0
+        self.release()
