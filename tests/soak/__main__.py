@@ -25,7 +25,7 @@ from pathlib import Path
 
 import anyio
 
-from tests.simulation import network, runs
+from tests.simulation import months, network, runs
 from tests.simulation.scenarios import SCENARIOS
 from tests.soak import fuzz, fuzz_targets, kills, leaks, quic, siege
 
@@ -61,6 +61,8 @@ def main() -> int:
         good = _lie_run(arguments.datagrams, arguments.seed) and good
     if arguments.hosts:
         _simulate(arguments.hosts, arguments.seed)
+    if arguments.days:
+        good = _run_on(arguments.days, arguments.seed) and good
     if arguments.nodes:
         good = _play(arguments) and good
     return 0 if _fuzz_run(arguments.seed, 60 * arguments.minutes) and good else 1
@@ -78,6 +80,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--kills", type=int, default=1000, help="of a store, and of a DHT server (default: 1000)")
     parser.add_argument("--datagrams", type=int, default=1_000_000, help="at a QUIC endpoint (default: 1000000)")
     parser.add_argument("--hosts", type=int, default=200, help="simulated, each with a DHT (default: 200)")
+    parser.add_argument("--days", type=int, default=30, help="that 20 light nodes run, in virtual time (default: 30)")
     parser.add_argument("--simulation", action="store_true", help="only the scenarios of --nodes")
     parser.add_argument("--nodes", type=int, default=1000, help="light ones, in each scenario (default: 1000)")
     parser.add_argument("--scenario", action="append", choices=SCENARIOS, help="may be given again (default: all)")
@@ -112,6 +115,18 @@ def _simulate(hosts: int, seed: int) -> None:
         f"{time.monotonic() - start:.0f} s; log {record.digest[:16]}",
         flush=True,
     )
+
+
+def _run_on(days: int, seed: int) -> bool:
+    """Let nodes run for weeks; returns whether they held no more at the end, and lost nothing they keep alive."""
+    start = time.monotonic()
+    seen = months.run(days, seed=seed)
+    print(
+        f"20 nodes ran for {days} days: they held {seen.growth:.2f} times what they did after {months.WARM_UP}, "
+        f"and lost {seen.lost or 'nothing'}; {time.monotonic() - start:.0f} s",
+        flush=True,
+    )
+    return not seen.lost and seen.growth < 1.2
 
 
 def _play(arguments: argparse.Namespace) -> bool:
