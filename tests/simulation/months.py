@@ -59,8 +59,7 @@ async def _live(days: int, nodes: int, seed: int, settings: dict[str, Any]) -> W
     async with Crowd(size=nodes, seed=seed, config=config) as crowd, anyio.create_task_group() as tasks:
         for _ in range(nodes):
             await newcomer(crowd, tasks.start_soon)
-        for node in list(crowd.nodes.values()):
-            await node.joined.wait()
+            await list(crowd.nodes.values())[-1].joined.wait()  # so that the next one finds somebody
         keeper, *_ = crowd.nodes
         await crowd.nodes[keeper].service.put_value(KEPT, b"for long")
         await crowd.nodes[keeper].service.provide(CONTENT)
