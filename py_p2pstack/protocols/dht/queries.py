@@ -193,6 +193,8 @@ class Query:
     def _take_answer(self, peer: PeerId, closer: Sequence[PeerInfo]) -> None:
         network, us = self._network, self._network.local_peer
         network.answered(peer)
+        if self.lookup.stops():  # this was enough: nobody will go to whom it tells of
+            closer = ()
         key, state = self._operation.key, self.lookup.state
         usable = [
             info.peer_id
