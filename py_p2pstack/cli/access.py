@@ -42,6 +42,8 @@ class Where:
     network: str
     network_given: bool = False
     bootstrap: Sequence[str] = ()
+    psk: bytes | None = None
+    """The key of a private network, for a node of our own."""
     timeout: float = 60.0
     interval: float = 0.0
     """Seconds between two things that are done one after the other."""
@@ -78,7 +80,7 @@ async def _own_node(where: Where) -> AsyncIterator[Callee]:
     peers = tuple(map(PeerInfo.parse, where.bootstrap))
     config = DhtConfig(prefix=where.network, mode="client", bootstrap_peers=peers, auto_refresh=False)
     # Its own identity is a fresh one: two nodes with one would be taken for each other.
-    async with Host() as host, make_dht(host, config) as dht:
+    async with Host(psk=where.psk) as host, make_dht(host, config) as dht:
         contacts = await join(host, peers, timeout=min(where.timeout, CONNECT_TIMEOUT)) if peers else 0
         calls = Calls(host, dht, lambda: load_key(where.data_dir / KEY_FILE), short_lived=True)
         yield OwnNode(calls, contacts)

@@ -148,6 +148,7 @@ def where_of(ctx: click.Context) -> Where:
         network=params["network"],
         network_given=ctx.get_parameter_source("network") is not ParameterSource.DEFAULT,
         bootstrap=bootstrap_of(params["network"], params["bootstrap"]),
+        psk=params["psk"],
         timeout=params["timeout"],
         interval=params.get("interval", 0.0),
     )

@@ -15,11 +15,11 @@ from py_p2pstack.cli.settings import options
 
 MAX_VALUE = 4 * 1024 * 1024  # bytes read; the network takes less, and says so
 
-_COMMON = options("bootstrap", "network", "timeout", "data-dir", "json", "trace", "verbose", "quiet", "backend")
+_COMMON = options("bootstrap", "network", "psk", "timeout", "data-dir", "json", "trace", "verbose", "quiet", "backend")
 _OWNED = click.option(
     "--owned", is_flag=True, help="KEY is the name of a record that only you can replace: signed by you, and numbered."
 )
-_TO_LOOK_AT = options("bootstrap", "network", "timeout", "data-dir", "json", "verbose", "quiet", "backend")
+_TO_LOOK_AT = options("bootstrap", "network", "psk", "timeout", "data-dir", "json", "verbose", "quiet", "backend")
 
 
 @click.group()

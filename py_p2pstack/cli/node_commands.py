@@ -29,7 +29,7 @@ def node() -> None:
 
 
 @node.command()
-@options("listen", "announce", "bootstrap", "network", "mode", "data-dir", "json", "verbose", "backend")
+@options("listen", "announce", "bootstrap", "network", "psk", "mode", "data-dir", "json", "verbose", "backend")
 def run(backend: str, data_dir: Path | None, **settings: Any) -> int:
     """Run a node until Ctrl-C (exit code 130) or SIGTERM (0).
 
@@ -78,7 +78,7 @@ async def _run(directory: Path, settings: dict[str, Any]) -> None:
         except StorageLocked:
             raise Failure(1, f"a node runs in {directory} already", "stop it, or name another --data-dir") from None
         host = await stack.enter_async_context(
-            Host(listen=settings["listen"], announce=settings["announce"], identity=identity)
+            Host(listen=settings["listen"], announce=settings["announce"], identity=identity, psk=settings["psk"])
         )
         dht = make_dht(host, config, store)
         await stack.enter_async_context(dht)

@@ -10,7 +10,7 @@ from py_p2pstack.cli.asking import Question, ask
 from py_p2pstack.cli.failures import one_line
 from py_p2pstack.cli.settings import options
 
-_COMMON = options("bootstrap", "network", "timeout", "data-dir", "json", "verbose", "quiet", "backend")
+_COMMON = options("bootstrap", "network", "psk", "timeout", "data-dir", "json", "verbose", "quiet", "backend")
 
 
 @click.command(short_help="Measure round trips to a peer.")

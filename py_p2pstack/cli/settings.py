@@ -21,6 +21,7 @@ from py_p2pstack.cli.failures import Exit, Failure
 
 APP = "p2pstack"
 KEY_FILE = "identity.key"  # in the data directory
+PSK_FILE = "swarm.key"  # there too
 SCHEMA = 1  # of everything --json writes
 MAX_CONFIG = 1024 * 1024  # bytes
 MAX_PREFIX = 100  # characters
@@ -146,6 +147,21 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: float) -> float:
     return value
 
 
+def _psk(ctx: click.Context, param: click.Parameter, value: Path | None) -> bytes | None:
+    """The key of a private network, from its file."""
+    if value is None:
+        return None
+    from py_p2pstack import InvalidKey
+    from py_p2pstack.transports.pnet.psk import load_psk
+
+    try:
+        return load_psk(value)
+    except OSError as fault:
+        raise click.BadParameter(f"{value}: {fault.strerror}") from None
+    except InvalidKey as fault:
+        raise click.BadParameter(f"{value}: {fault}; make one with p2pstack keygen --type psk") from None
+
+
 def _option(*names: str, **details: Any) -> Decorator:
     long_name = next(name for name in names if name.startswith("--")).removeprefix("--")
     details.setdefault("envvar", f"P2PSTACK_{long_name.upper().replace('-', '_')}")
@@ -160,6 +176,10 @@ OPTIONS: Mapping[str, Decorator] = {
     "network": _option(
         "--network", callback=_network, default=PRIVATE, show_default=True, metavar="PREFIX|ipfs",
         help="Which network: a protocol prefix, or ipfs for the public one.",
+    ),
+    "psk": _option(
+        "--psk", type=click.Path(dir_okay=False, path_type=Path), callback=_psk, metavar="FILE",
+        help="The key of a private network: only its members are talked to.",
     ),
     "namespace": _option("--namespace", default="v", show_default=True, help="The namespace of a bare KEY."),
     "quorum": _option(

@@ -17,6 +17,11 @@ def save_key_file(path: str | os.PathLike[str], key: PrivateKey) -> None:
 
     Raises FileExistsError (a key is never overwritten) and OSError.
     """
+    save_secret_file(path, key.encode())
+
+
+def save_secret_file(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write any secret as `save_key_file` does a key."""
     target = Path(path)
     if target.exists():
         raise FileExistsError(f"{target} exists; a key is never overwritten")
@@ -24,7 +29,7 @@ def save_key_file(path: str | os.PathLike[str], key: PrivateKey) -> None:
     descriptor = os.open(draft, _NEW_FILE, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(key.encode())
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         _publish(draft, target)
