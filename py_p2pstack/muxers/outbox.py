@@ -21,7 +21,7 @@ from py_p2pstack.errors import P2PError
 from py_p2pstack.muxers.machine import MuxerMachine
 
 CONNECTION_HIGH = 512 * 1024  # bytes queued in all streams above which each sender waits for its own to be out
-_BATCH = 256 * 1024  # bytes sealed between two yields: bounds a ping's wait under bulk
+_BATCH = 448 * 1024  # bytes sealed between two yields: bounds a ping's wait under bulk
 _INLINE = 16 * 1024  # bytes up to which a write may go out inline
 _FLUSH_TIMEOUT = 1.0  # seconds that closing waits for queued bytes and the go-away to leave
 _LAST_WORDS = 0.25  # seconds in which the reader may still find the go-away of a peer that cut us off

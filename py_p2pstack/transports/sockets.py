@@ -54,7 +54,7 @@ class SocketConfig:
 
     backlog: int = 1024
     """Connections that may wait to be accepted; the kernel clamps it to its own limit."""
-    notsent_low_water: int = 256 * 1024
+    notsent_low_water: int = 1024 * 1024
     """Bytes the kernel holds unsent before it calls a socket full, where it can be told.
 
     What waits with us instead can still be reordered: a ping passes a bulk transfer.

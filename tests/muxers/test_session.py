@@ -477,3 +477,29 @@ async def test_thousands_of_streams_leave_nothing() -> None:
             assert isinstance(machine, YamuxMachine)
             assert (len(machine.streams), machine.buffered, machine.queued) == (0, 0, 0)
             assert (machine._inbound, machine._unacknowledged, len(machine._closing)) == (0, 0, 0)
+
+
+async def test_of_very_many_records_half_are_opened_before_others_have_a_turn() -> None:
+    one, other = raw_pair(capacity=1 << 20)
+    alice = session(one, Direction.INBOUND)
+    flood = record(b"") * (400 * 1024 // len(record(b""))) + record(frame(WINDOW, SYN, 1, 0))
+    assert other.send_nowait(flood) == len(flood)
+    turns = 0
+    async with anyio.create_task_group() as tasks:
+
+        def opened(_: object) -> bool:
+            tasks.cancel_scope.cancel()
+            return True
+
+        async def others() -> None:
+            nonlocal turns
+            while True:
+                await checkpoint()
+                turns += 1
+
+        tasks.start_soon(others)
+        await checkpoint()
+        turns = 0
+        await alice.serve(opened)  # nothing more comes: what was kept is opened all the same
+    assert turns >= 1
+    other.close()
