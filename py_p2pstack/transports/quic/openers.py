@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 
 import anyio
 
 from py_p2pstack.errors import ResourceLimitExceeded
+from py_p2pstack.transports.quic.turns import Turns
 
 
 class Openers:
@@ -17,7 +17,7 @@ class Openers:
         """`limits` tells how many streams the peer allows in all, and how many were opened; `timeout` in seconds."""
         self._limits = limits
         self._timeout = timeout
-        self._turns: deque[anyio.Event] = deque()
+        self._turns = Turns()
 
     async def wait(self) -> None:
         """Wait for room behind those who wait already. Raises ResourceLimitExceeded when that takes too long."""
@@ -27,7 +27,7 @@ class Openers:
         with anyio.move_on_after(self._timeout):
             while (first and self._turns) or not self._room():
                 first = False
-                await self._wait_turn()
+                await self._turns.wait(self.wake)
             return
         allowed, _ = self._limits()
         raise ResourceLimitExceeded("streams the peer allows", allowed, allowed + 1)
@@ -36,25 +36,11 @@ class Openers:
         allowed, opened = self._limits()
         return max(0, allowed - opened)
 
-    async def _wait_turn(self) -> None:
-        turn = anyio.Event()
-        self._turns.append(turn)
-        try:
-            await turn.wait()
-        except BaseException:
-            if turn in self._turns:
-                self._turns.remove(turn)
-            else:
-                self.wake()
-            raise
-
     def wake(self) -> None:
         """The peer may allow more: let as many go on as there is room for."""
         if self._turns:
-            for _ in range(min(len(self._turns), self._room())):
-                self._turns.popleft().set()
+            self._turns.let_go(self._room())
 
     def wake_all(self) -> None:
         """There will be no more streams."""
-        while self._turns:
-            self._turns.popleft().set()
+        self._turns.release()

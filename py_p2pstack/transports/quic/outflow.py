@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 
-import anyio
-
 from py_p2pstack.transports.quic.stream import CONNECTION_HIGH, QuicStream
+from py_p2pstack.transports.quic.turns import Turns
 
 
 class Outflow:
@@ -18,7 +16,7 @@ class Outflow:
         """Bytes unsent over all streams."""
         self._pressing = 0  # of those, what only the network holds up, and not the peer's windows
         self._writing: set[QuicStream] = set()
-        self._turns: deque[anyio.Event] = deque()
+        self._turns = Turns()
 
     def __bool__(self) -> bool:
         """Whether anything is unsent."""
@@ -62,28 +60,18 @@ class Outflow:
 
     async def wait_turn(self) -> None:
         """Wait until `stuck` may have changed."""
-        turn = anyio.Event()
-        self._turns.append(turn)
-        try:
-            await turn.wait()
-        except BaseException:
-            if turn in self._turns:
-                self._turns.remove(turn)
-            else:
-                self._next_turn()
-            raise
+        await self._turns.wait(self._next_turn)
 
     def _next_turn(self) -> None:
         """Let one go on, who lets go the next; all, if nothing is left that would."""
         if not self._pressing:
             self.release()
-        elif self._turns and not self.stuck:
-            self._turns.popleft().set()
+        elif not self.stuck:
+            self._turns.let_go(1)
 
     def release(self) -> None:
         """Let all go on."""
-        while self._turns:
-            self._turns.popleft().set()
+        self._turns.release()
 
     def clear(self) -> None:
         """Nothing will be sent any more."""
