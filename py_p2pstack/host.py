@@ -152,13 +152,14 @@ class BasicHost:
     async def new_stream(self, peer: PeerId, protocols: Sequence[ProtocolId] | ProtocolId) -> SwarmStream:
         """Open a stream for the first of `protocols` that `peer` speaks, connecting first if need be.
 
-        No round trip is spent when identify told, on this connection or an earlier one, that the peer speaks one of
-        them; should it have changed its mind, the first receive raises NegotiationError. Raises DialError,
+        On a new connection that waits until identify has told what the peer speaks, which is faster than to try one
+        after the other. Then no round trip is spent; nor for a single protocol that an earlier connection told. Should
+        the peer have given it up meanwhile, the first receive raises NegotiationError. Raises DialError,
         NegotiationError, ConnectionClosed, ResourceLimitExceeded, OperationTimeout.
         """
         wanted = (protocols,) if isinstance(protocols, str) else protocols
         connection = await self.network.dial_peer(peer)
-        if self.peerstore.first_supported(peer, wanted) is None:
+        if len(wanted) != 1 or self.peerstore.first_supported(peer, wanted) is None:
             await self._identify.wait(connection)
         return await connection.new_stream(wanted)
 

@@ -17,7 +17,6 @@ from py_p2pstack import (
     InvalidAddress,
     ListenError,
     Multiaddr,
-    NegotiationError,
     PeerConnected,
     PeerDisconnected,
     PeerIdentified,
@@ -89,85 +88,6 @@ async def test_a_fault_in_one_handler_touches_nobody_else(caplog: pytest.LogCapt
         assert await healthy.receive_exactly(6) == b"before"
         assert await exchange(bob, alice) == b"hello"
         assert len(bob.network.conns()) == 1
-
-
-async def test_a_protocol_nobody_serves_is_refused_and_the_connection_lives() -> None:
-    async with memory_hosts(2) as (alice, bob):
-        alice.set_stream_handler(ECHO, echo)
-        await bob.connect(alice.peer_info)
-        with pytest.raises(NegotiationError, match="speaks none of"):
-            await bob.new_stream(alice.id, ["/nothing/1.0.0", "/nowhere/1.0.0"])
-        assert await exchange(bob, alice) == b"hello"
-
-
-async def test_the_first_protocol_in_common_is_chosen() -> None:
-    async with memory_hosts(2) as (alice, bob):
-        alice.set_stream_handler(ECHO, echo)
-        await bob.connect(alice.peer_info)
-        async with await bob.new_stream(alice.id, ["/echo/2.0.0", ECHO]) as stream:
-            assert stream.protocol == ECHO
-
-
-async def test_a_match_serves_every_id_it_accepts() -> None:
-    async with memory_hosts(2) as (alice, bob):
-        alice.set_stream_handler_match(ECHO, lambda protocol: protocol.startswith("/echo/1."), echo)
-        await bob.connect(alice.peer_info)
-        async with await bob.new_stream(alice.id, "/echo/1.7.0") as stream:
-            await stream.send(b"x")
-            assert await stream.receive_exactly(1) == b"x"
-        with pytest.raises(NegotiationError):
-            await bob.new_stream(alice.id, "/echo/2.0.0")
-
-
-async def test_a_protocol_removed_unheard_of_is_told_at_the_first_receive() -> None:
-    async with memory_hosts(2) as (alice, bob):
-        alice.set_stream_handler(ECHO, echo)
-        await bob.connect(alice.peer_info)
-        alice.mux._exact.pop(ECHO)  # without the push that would tell bob
-        stream = await bob.new_stream(alice.id, [ECHO])
-        await stream.send(b"x")
-        with pytest.raises(NegotiationError, match="does not speak"):
-            await stream.receive()
-        assert ECHO not in bob.peerstore.protocols(alice.id)
-
-
-async def test_a_new_handler_is_pushed_to_connected_peers() -> None:
-    async with memory_hosts(2) as (alice, bob):
-        await bob.connect(alice.peer_info)
-        alice.set_stream_handler(ECHO, echo)
-        await until_quiet()
-        assert ECHO in bob.peerstore.protocols(alice.id)
-        alice.remove_stream_handler(ECHO)
-        await until_quiet()
-        assert ECHO not in bob.peerstore.protocols(alice.id)
-
-
-async def test_many_streams_at_once_read_and_write_more_than_the_connection_queues() -> None:
-    """Optimistic proposals are flushed by readers while writers wait for the connection."""
-    sent = bytes(range(256)) * 600
-
-    async with memory_hosts(2) as (alice, bob):
-        alice.set_stream_handler(ECHO, echo)
-        await bob.connect(alice.peer_info)
-        received: list[int] = []
-
-        async def one() -> None:
-            async with await bob.new_stream(alice.id, [ECHO]) as stream, anyio.create_task_group() as tasks:
-
-                async def write() -> None:
-                    await anyio.wait_all_tasks_blocked()
-                    for start in range(0, len(sent), 50_000):
-                        await stream.send(sent[start : start + 50_000])
-                    await stream.send_eof()
-
-                tasks.start_soon(write)
-                received.append(sum([len(piece) async for piece in stream]))
-
-        with anyio.fail_after(30):
-            async with anyio.create_task_group() as tasks:
-                for _ in range(60):
-                    tasks.start_soon(one)
-        assert received == [len(sent)] * 60
 
 
 # --- dialling ------------------------------------------------------------------------------------------------------
@@ -297,21 +217,6 @@ async def test_a_raising_notifiee_is_contained(caplog: pytest.LogCaptureFixture)
         with caplog.at_level(logging.CRITICAL, logger="py_p2pstack"):
             await bob.connect(alice.peer_info)
         assert recorder.told == ["connected"]
-
-
-async def test_a_raw_handler_gets_streams_before_negotiation() -> None:
-    first = bytearray()
-
-    async def raw(stream: Stream) -> None:
-        first.extend(await stream.receive(20))
-        await stream.aclose()
-
-    async with memory_hosts(2) as (alice, bob):
-        await bob.connect(alice.peer_info)
-        alice.network.set_stream_handler(raw)
-        with pytest.raises(NegotiationError):
-            await bob.new_stream(alice.id, "/any/1.0.0")
-        assert first == b"\x13/multistream/1.0.0\n"
 
 
 # --- endings -------------------------------------------------------------------------------------------------------

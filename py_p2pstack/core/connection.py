@@ -14,6 +14,9 @@ from py_p2pstack.identity import PeerId
 class Connection(Protocol):
     """A live connection to one proven peer; hashed and compared by identity."""
 
+    identified: bool
+    """Whether identify has told on this connection what the peer speaks; what is known otherwise may be out of date."""
+
     def __hash__(self) -> int: ...
 
     @property
@@ -34,8 +37,9 @@ class Connection(Protocol):
     async def new_stream(self, protocols: Sequence[ProtocolId]) -> Stream:
         """Open a stream and agree on the first of `protocols` the peer speaks.
 
-        No round trip when identify already told that the peer speaks one of them. Raises NegotiationError,
-        ConnectionClosed, ResourceLimitExceeded, OperationTimeout.
+        No round trip when identify already told that the peer speaks one of them. What it told on an earlier connection
+        is believed of a single protocol, never to choose among several. Raises NegotiationError, ConnectionClosed,
+        ResourceLimitExceeded, OperationTimeout.
         """
         ...
 

@@ -29,6 +29,7 @@ class SwarmConnection:
         "_muxed",
         "_streams",
         "_swarm",
+        "identified",
         "info",
         "opened_at",
         "remote_peer",
@@ -40,6 +41,7 @@ class SwarmConnection:
         self._muxed = muxed
         self._streams: set[SwarmStream] = set()
         self._ended = anyio.Event()
+        self.identified = False
         self.scope = scope
         self.info: ConnectionInfo = muxed.info
         self.remote_peer: PeerId = muxed.info.remote_peer
@@ -74,13 +76,16 @@ class SwarmConnection:
         """Open a stream and agree on the first of `protocols` the peer speaks.
 
         If identify told that the peer speaks one of them the stream is there without a round trip; should the peer
-        have changed its mind, the first receive raises NegotiationError.
+        have changed its mind, the first receive raises NegotiationError. What it told on an earlier connection is not
+        believed where there is a choice: a wrong one cannot be taken back once bytes have followed it.
         """
         if not protocols:
             raise ValueError("new_stream needs at least one protocol id")
         stream = await self._open()
         try:
-            known = self._swarm.peerstore.first_supported(self.remote_peer, protocols)
+            known = None
+            if self.identified or len(protocols) == 1:
+                known = self._swarm.peerstore.first_supported(self.remote_peer, protocols)
             if known is not None:
                 stream.agree(known, prefix=lazy_proposal(known), reply=LazyReply(known))
             else:

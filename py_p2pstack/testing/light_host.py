@@ -50,8 +50,8 @@ logger = logging.getLogger(__name__)
 class LightConnection:
     """One end of a connection; implements `core.connection.Connection`."""
 
-    __slots__ = ("_opened", "close_reason", "host", "identified", "info", "latency", "light_network", "other",
-                 "remote", "remote_peer", "streams")  # fmt: skip
+    __slots__ = ("_opened", "close_reason", "host", "identified", "identify_over", "info", "latency", "light_network",
+                 "other", "remote", "remote_peer", "streams")  # fmt: skip
 
     def __init__(self, host: LightHost, remote: LightHost, direction: Direction) -> None:
         """For the swarm; see `pair`."""
@@ -72,7 +72,8 @@ class LightConnection:
             muxer="/none",
         )
         self.streams: set[LightStream] = set()
-        self.identified = anyio.Event()
+        self.identified = False
+        self.identify_over = anyio.Event()
         self.close_reason: ConnectionClosed | None = None
         self._opened = 0
         self.other: LightConnection
@@ -122,11 +123,12 @@ class LightConnection:
 
     def identify(self) -> None:
         """Learn what the peer's identify tells."""
-        self.identified.set()
+        self.identify_over.set()
         if self.close_reason is not None:
             return
         host, remote = self.host, self.remote
         protocols = tuple(sorted(remote.handlers))
+        self.identified = True
         host.peerstore.add_addresses(remote.id, (remote.address,), CONNECTED_TTL)
         host.peerstore.set_protocols(remote.id, protocols)
         host.events.publish(
@@ -136,7 +138,7 @@ class LightConnection:
     def _end(self, reason: ConnectionClosed) -> None:
         if self.close_reason is None:
             self.close_reason = reason
-            self.identified.set()
+            self.identify_over.set()
             for stream in sorted(self.streams, key=lambda each: each.id):
                 stream.lose(reason)
             self.host.network.let_go(self)
@@ -354,7 +356,7 @@ class LightHost:
         """Connect if not connected, and wait until identify has told what the peer speaks. Raises DialError."""
         self.peerstore.add_addresses(peer.peer_id, peer.addresses, TEMPORARY_TTL)
         connection = await self.network.dial_peer(peer.peer_id)
-        await connection.identified.wait()
+        await connection.identify_over.wait()
 
     def set_stream_handler(self, protocol: ProtocolId, handler: StreamHandler) -> None:
         """Serve inbound streams of `protocol`."""
@@ -369,5 +371,5 @@ class LightHost:
     async def new_stream(self, peer: PeerId, protocols: Sequence[ProtocolId]) -> LightStream:
         """Open a stream to `peer`, connecting first if need be, after identify."""
         connection = await self.network.dial_peer(peer)
-        await connection.identified.wait()
+        await connection.identify_over.wait()
         return await connection.new_stream(protocols)

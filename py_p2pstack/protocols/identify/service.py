@@ -187,6 +187,7 @@ class IdentifyService:
         store.add_addresses(peer, addresses, ttl)
         store.update_ttl(peer, TEMPORARY_TTL, 0)
         store.set_protocols(peer, message.protocols)
+        connection.identified = True
         store.put(peer, "ProtocolVersion", message.protocol_version)
         store.put(peer, "AgentVersion", message.agent_version)
         if message.observed_address is not None:
