@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from py_p2pstack.core.peerstore import RECENTLY_CONNECTED_TTL
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SwarmConfig:
@@ -31,7 +33,12 @@ class SwarmConfig:
     than waking one."""
     close_timeout: float = 1.0
     """Seconds that closing the swarm waits for go-aways to leave before it cuts."""
+    forget_after: float = RECENTLY_CONNECTED_TTL
+    """Seconds after a peer's last connection until what it told of itself (protocols, key, metadata, latency) is
+    forgotten: as long as its addresses live, so that a stream to it costs no round trip more (go-libp2p: a minute)."""
+    max_departures: int = 16_384
+    """Peers gone that are remembered so; beyond, the longest gone are forgotten at once. Ours."""
     tick_interval: float = 1.0
-    """Seconds between two looks at every connection's keepalive and close timeouts."""
+    """Seconds between two looks at every connection's keepalive and close timeouts, and at who is long gone."""
     trim_interval: float = 10.0
     """Seconds between two looks at the connection manager's watermarks."""

@@ -39,6 +39,7 @@ from py_p2pstack.network.config import SwarmConfig
 from py_p2pstack.network.connection import SwarmConnection
 from py_p2pstack.network.connection_manager import ConnectionManager
 from py_p2pstack.network.deadlines import Deadlines
+from py_p2pstack.network.departures import Departures
 from py_p2pstack.network.dial_sync import DialSync
 from py_p2pstack.network.dialer import Dialer
 from py_p2pstack.network.gater import ConnectionGater
@@ -89,6 +90,7 @@ class Swarm:
         )
         self._listeners: dict[Multiaddr, Listener] = {}
         self._connections: dict[PeerId, list[SwarmConnection]] = {}
+        self._departures = Departures(config.forget_after, config.max_departures)
         self._notifiees: list[Notifiee] = []
         self._raw_handler: StreamHandler | None = None
         self._deadlines = Deadlines(config.negotiation_timeout)
@@ -227,6 +229,7 @@ class Swarm:
         peer = info.remote_peer
         first = peer not in self._connections
         self._connections.setdefault(peer, []).append(connection)
+        self._departures.came(peer)
         self.peerstore.add_public_key(peer, info.remote_public_key)
         self.conn_manager.connected(connection, now)
         self._notify("connected", connection)
@@ -244,14 +247,16 @@ class Swarm:
 
     def _let_go(self, connection: SwarmConnection) -> None:
         peer = connection.remote_peer
+        now = anyio.current_time()
         rest = [other for other in self._connections[peer] if other is not connection]
         if rest:
             self._connections[peer] = rest
         else:
             del self._connections[peer]
+            self._departures.went(peer, now)
             self.peerstore.update_ttl(peer, CONNECTED_TTL, RECENTLY_CONNECTED_TTL)
         connection.scope.done()
-        self.conn_manager.disconnected(connection, anyio.current_time())
+        self.conn_manager.disconnected(connection, now)
         self._notify("disconnected", connection)
         if not rest:
             self._events.publish(PeerDisconnected(peer))
@@ -291,12 +296,16 @@ class Swarm:
         return list(self._connections.get(peer, ()))
 
     async def _keep_house(self) -> None:
-        """Tick every connection; now and then close what the connection manager values least, if there are too many."""
+        """Tick every connection, forget who is long gone, and now and then close what the connection manager values
+        least, if there are too many.
+        """
         next_trim = anyio.current_time() + self.config.trim_interval
         while True:
             await anyio.sleep(self.config.tick_interval)
             now = anyio.current_time()
             self._tick(now)
+            for peer in self._departures.take_due(now):
+                self.peerstore.remove_peer(peer)
             if now >= next_trim:
                 next_trim = now + self.config.trim_interval
                 self._trim(now)

@@ -64,6 +64,10 @@ class Admission:
 
     def found(self, peer: PeerId) -> None:
         """A peer is there: have it checked in the background, if it may serve us. At most `max_checks` at once."""
+        if self._asker.belongs_in_table(peer):
+            self._begin_check(peer)
+
+    def _begin_check(self, peer: PeerId) -> None:
         if self._worth_a_check(peer):
             self._checking[peer] = anyio.Event()
             self._tasks.start_soon(self._check, peer)
@@ -81,7 +85,6 @@ class Admission:
             and len(self._checking) < self._config.max_checks
             and peer not in self._checking
             and self._table.would_take(peer)
-            and self._asker.belongs_in_table(peer)
         )
 
     async def _check(self, peer: PeerId) -> None:
@@ -89,7 +92,8 @@ class Admission:
             with anyio.fail_after(self._config.check_timeout):
                 closer = await self._asker.find_node(peer, peer.to_bytes())
             # One that knows nobody is welcome only while we know few ourselves (go-libp2p-kad-dht: lookupCheck).
-            if closer or len(self._table) < self._config.lookup.k:
+            knows = closer or len(self._table) < self._config.lookup.k
+            if knows and self._asker.belongs_in_table(peer):
                 self.answered(peer)
         except (P2PError, TimeoutError) as fault:
             logger.debug("%s does not enter the table: %s", peer, fault)
@@ -113,8 +117,8 @@ class Admission:
         self._table.remove(peer)
         if entry is not None:
             substitute = self._table.take_replacement(entry.cpl)
-            if substitute is not None:
-                self.found(substitute)
+            if substitute is not None:  # of one that is not connected nothing is known but that it answered once
+                self._begin_check(substitute)
 
     def refreshed(self) -> None:
         """A refresh is over: after the second since the bootstrap, the table settles."""

@@ -30,6 +30,7 @@ class Asker:
         self.slow: set[PeerId] = set()
         self.lonely = False
         self.others: set[PeerId] = set()
+        self.gone = False  # all: nothing is known of anybody who was not asked just now
         self.asked: list[PeerId] = []
 
     @property
@@ -37,7 +38,7 @@ class Asker:
         return self._manager
 
     def belongs_in_table(self, who: PeerId) -> bool:
-        return who not in self.others
+        return who not in self.others and (not self.gone or who in self.asked)
 
     async def find_node(self, who: PeerId, key: bytes) -> list[PeerInfo]:
         assert key == who.to_bytes()
@@ -131,11 +132,28 @@ async def test_who_fails_leaves_and_a_replacement_is_checked(g: Gate) -> None:
     for number in range(40, 60):
         g.admission.answered(peer(number))
     victim = next(entry for entry in g.table.entries() if entry.cpl == 0)
+    g.asker.gone = True
     g.admission.failed(victim.peer)
     assert victim.peer not in g.table
     await g.found()
     assert g.table.count(0) == 2
     assert len(g.asker.asked) == 1
+
+
+@in_virtual_time
+@gate
+async def test_a_replacement_that_serves_no_longer_stays_outside(g: Gate) -> None:
+    for number in range(1, 40):
+        g.admission.answered(peer(number))
+    g.table.freeze()
+    for number in range(40, 60):
+        g.admission.answered(peer(number))
+    victim = next(entry for entry in g.table.entries() if entry.cpl == 0)
+    g.asker.others = {peer(number) for number in range(60)}
+    g.admission.failed(victim.peer)
+    await g.found()
+    assert len(g.asker.asked) == 1
+    assert g.table.count(0) == 1
 
 
 @in_virtual_time
