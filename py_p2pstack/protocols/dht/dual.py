@@ -7,6 +7,7 @@ public one if we take part in it; what is looked for is looked for in both. Sour
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -83,9 +84,14 @@ class DualDht:
             table_filter=_is_private_server,
             address_filter=_not_loopback,
         )
-        self.wan = Dht(host, wan, datastore=DatastorePart(whole, b"wan/"), rng=rng, wall_clock=wall_clock)
+        ids = itertools.count(1)
+        self.wan = Dht(
+            host, wan, datastore=DatastorePart(whole, b"wan/"), rng=rng, wall_clock=wall_clock, query_ids=ids
+        )
         """The DHT of public addresses."""
-        self.lan = Dht(host, lan, datastore=DatastorePart(whole, b"lan/"), rng=rng, wall_clock=wall_clock)
+        self.lan = Dht(
+            host, lan, datastore=DatastorePart(whole, b"lan/"), rng=rng, wall_clock=wall_clock, query_ids=ids
+        )
         """The DHT of private addresses."""
         self._host = host
         self._rules = wan.rules
@@ -153,14 +159,17 @@ class DualDht:
         name = key_from_text(key) if isinstance(key, str) else key
         best: list[bytes] = []
 
-        async def search(dht: Dht, give: Callable[[bytes], None]) -> None:
-            async with dht.search_value(name, quorum=quorum, timeout=timeout, on_event=on_event) as values:
-                async for value in values:
-                    if not best or compare(self._rules, name, value, best[0], self._wall_clock()) > 0:
-                        best[:] = [value]
-                        give(value)
+        def improves(value: bytes) -> bool:
+            better = not best or compare(self._rules, name, value, best[0], self._wall_clock()) > 0
+            if better:
+                best[:] = [value]
+            return better
 
-        return self._merged(search)
+        return self._merged(
+            improves,
+            self.wan.search_value(name, quorum=quorum, timeout=timeout, on_event=on_event),
+            self.lan.search_value(name, quorum=quorum, timeout=timeout, on_event=on_event),
+        )
 
     def find_providers(
         self, content: bytes | str, *, count: int = 20, timeout: float | None = None, on_event: OnEvent | None = None
@@ -168,14 +177,17 @@ class DualDht:
         """See `Dht.find_providers`; each provider once, whoever told of it."""
         seen: set[PeerId] = set()
 
-        async def search(dht: Dht, give: Callable[[PeerInfo], None]) -> None:
-            async with dht.find_providers(content, count=count, timeout=timeout, on_event=on_event) as providers:
-                async for provider in providers:
-                    if provider.peer_id not in seen and not (count and len(seen) >= count):
-                        seen.add(provider.peer_id)
-                        give(provider)
+        def is_new(provider: PeerInfo) -> bool:
+            new = provider.peer_id not in seen and not (count and len(seen) >= count)
+            if new:
+                seen.add(provider.peer_id)
+            return new
 
-        return self._merged(search)
+        return self._merged(
+            is_new,
+            self.wan.find_providers(content, count=count, timeout=timeout, on_event=on_event),
+            self.lan.find_providers(content, count=count, timeout=timeout, on_event=on_event),
+        )
 
     # --- given to one -----------------------------------------------------------------------------
 
@@ -247,9 +259,17 @@ class DualDht:
             raise _combined(failed[self.wan], failed[self.lan])
         return [(dht, found[dht]) for dht in (self.wan, self.lan) if dht in found]
 
-    def _merged(self, search: Callable[[Dht, Callable[[T], None]], Awaitable[None]]) -> Found[T]:
+    def _merged(self, wanted: Callable[[T], bool], wan: Found[T], lan: Found[T]) -> Found[T]:
+        """What both find and `wanted` lets pass."""
+
         async def run(give: Callable[[T], None]) -> None:
-            await self._both(lambda: search(self.wan, give), lambda: search(self.lan, give))
+            async def pass_on(source: Found[T]) -> None:
+                async with source:
+                    async for item in source:
+                        if wanted(item):
+                            give(item)
+
+            await self._both(lambda: pass_on(wan), lambda: pass_on(lan))
 
         return Found(run, self._tasks, buffer=WAITING)
 

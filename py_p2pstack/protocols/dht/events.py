@@ -28,7 +28,7 @@ class QueryEvent:
     """One step of an operation."""
 
     query_id: int
-    """Which operation; numbers count up for each Dht."""
+    """Which operation; numbers count up for each Dht, and for both of a DualDht together."""
     at: float
     """Seconds since the operation began."""
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from random import Random
 
 import anyio
@@ -26,13 +25,15 @@ WIDEN_AFTER = 0.2  # seconds that a lookup which asks few at once waits for them
 class Lookups:
     """Runs lookups of whatever kind for one node."""
 
-    def __init__(self, node: LocalNode, gather: Callable[[], Awaitable[None]], rng: Random) -> None:
-        """`gather` fills an empty table; `rng` picks keys in crowded regions."""
+    def __init__(
+        self, node: LocalNode, gather: Callable[[], Awaitable[None]], rng: Random, query_ids: Iterator[int]
+    ) -> None:
+        """`gather` fills an empty table; `rng` picks keys in crowded regions; `query_ids` numbers the operations."""
         self.watchers = EventBus()
         """Where those listen who hear of every operation."""
         self._node = node
         self._gather = gather
-        self._query_ids = itertools.count(1)
+        self._query_ids = query_ids
         self._widening = Deadlines(WIDEN_AFTER)
         self._sizes = NetworkSizeEstimator(node.config.lookup.k)
         self._crowds = Crowds(node, self._look_into, rng)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from random import Random
 from types import TracebackType
@@ -57,6 +58,7 @@ class DhtParts:
         datastore: Datastore | None = None,
         rng: Random | None = None,
         wall_clock: Callable[[], float] = time.time,
+        query_ids: Iterator[int] | None = None,
     ) -> None:
         """Build a DHT on `host`; nothing happens until it is entered.
 
@@ -65,6 +67,7 @@ class DhtParts:
                 as the DHT; in memory by default.
             rng: picks the keys that refreshes look up, and spreads what is done periodically.
             wall_clock: the time of day in seconds since 1970, by which records age.
+            query_ids: numbers the operations for whoever watches; 1, 2, 3… by default.
         """
         self.host = host
         self.config = config = config or DhtConfig()
@@ -74,7 +77,7 @@ class DhtParts:
         self._rng = rng or Random()  # noqa: S311 - spreads refreshes, protects nothing
         self._datastore = MemoryDatastore() if datastore is None else datastore
         self._wall_clock = wall_clock
-        self._lookups = Lookups(self._node, self._gather, self._rng)
+        self._lookups = Lookups(self._node, self._gather, self._rng, query_ids or itertools.count(1))
         self._handlers = Handlers(host.id, self.routing_table, self._node, k=config.lookup.k)
         self._rules = config.rules
         self._modes: Modes | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from heapq import nsmallest
@@ -122,7 +123,7 @@ async def slow_network(
         pass
 
     async with OwnTasks() as tasks, MemoryDatastore() as datastore:
-        lookups = Lookups(node, gather, Random(1))
+        lookups = Lookups(node, gather, Random(1), itertools.count(1))
         if estimate:
             for number in range(12):
                 await lookups.nearest(b"look around %d" % number)

@@ -12,9 +12,9 @@ import pytest
 
 from py_p2pstack import Host
 from py_p2pstack.addresses import Multiaddr, PeerInfo
-from py_p2pstack.errors import InvalidRecord, LookupFailure, ValueNotFound
+from py_p2pstack.errors import DhtClosed, InvalidRecord, LookupFailure, ValueNotFound
 from py_p2pstack.identity import PrivateKey
-from py_p2pstack.protocols.dht import DhtConfig
+from py_p2pstack.protocols.dht import DhtConfig, QueryEvent
 from py_p2pstack.protocols.dht.dual import DualDht
 from py_p2pstack.testing import virtual_time
 from py_p2pstack.testing.light_host import LightHost
@@ -124,6 +124,26 @@ async def test_providers_of_both_are_found_once_each(w: World) -> None:
 
 
 @in_world
+async def test_an_operation_has_a_number_of_its_own_in_either_dht(w: World) -> None:
+    events: list[QueryEvent] = []
+    with pytest.raises(ValueNotFound):
+        await w.middle.get_value("/v/key", on_event=events.append)
+    with pytest.raises(ValueNotFound):
+        await w.middle.get_value("/v/key", on_event=events.append)
+    assert len({event.query_id for event in events}) == 4
+
+
+@in_world
+async def test_content_that_is_none_is_refused_at_once_and_both_go_on(w: World) -> None:
+    for content, count in ((b"no multihash", 1), (CONTENT, -1)):
+        with pytest.raises(ValueError):
+            w.middle.find_providers(content, count=count)
+    with pytest.raises(InvalidRecord):
+        w.middle.search_value(b"")
+    await w.middle.put_value("/v/key", b"value")
+
+
+@in_world
 async def test_no_more_providers_are_found_than_asked_for(w: World) -> None:
     await w.private[1].provide(CONTENT)
     await w.public[0].provide(CONTENT)
@@ -174,3 +194,11 @@ def test_both_go_by_the_rules_of_the_network_and_each_bootstraps_from_peers_it_w
             dht.config.rules.validate(b"/v/key", b"value", 0.0)
     assert dual.wan.config.bootstrap_peers == (public,)
     assert dual.lan.config.bootstrap_peers == (private,)
+
+
+def test_before_it_is_entered_a_dht_says_so() -> None:
+    dual = DualDht(Host())
+    with pytest.raises(DhtClosed):
+        dual.search_value("/v/key")
+    with pytest.raises(DhtClosed):
+        dual.find_providers(CONTENT)
