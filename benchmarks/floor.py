@@ -16,7 +16,7 @@ import time
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 KEY = bytes(range(32))
-PLAINTEXT = 65519  # the most a noise record carries
+PLAINTEXT = 65408  # what our noise puts in a record
 NONCE = struct.Struct("<4xQ").pack
 LENGTH = struct.Struct(">H")
 BATCH = 4

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,13 +40,19 @@ def test_records_survive_any_chunking(messages: list[bytes], data: st.DataObject
     assert rest == b""
 
 
-def test_the_largest_record_has_65535_bytes_behind_its_length() -> None:
+def test_the_largest_record_of_ours_is_of_whole_lines_of_128_bytes() -> None:
     alice, bob = pair()
     plaintext = os.urandom(MAX_PLAINTEXT)
     record = seal(alice, plaintext)
-    assert record[:2] == b"\xff\xff"
-    assert len(record) == 2 + 65535
+    assert len(record) == 2 + 511 * 128 + 16
     assert bob.open_records(memoryview(record)) == ([plaintext], len(record))
+
+
+def test_the_largest_record_of_all_is_opened() -> None:
+    key, plaintext = os.urandom(32), os.urandom(65519)
+    record = b"\xff\xff" + ChaCha20Poly1305(key).encrypt(bytes(12), plaintext, None)
+    assert len(record) == 2 + 65535
+    assert NoiseRecords(key, key).open_records(memoryview(record)) == ([plaintext], len(record))
 
 
 def test_too_much_plaintext_is_a_misuse_and_costs_no_nonce() -> None:
