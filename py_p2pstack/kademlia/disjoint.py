@@ -9,7 +9,7 @@ Source: Baumgart and Mies, "S/Kademlia: A Practicable Approach Towards Secure Ke
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable
 from dataclasses import replace
 from typing import Generic, TypeVar
 
@@ -48,7 +48,7 @@ class DisjointLookup(Generic[P]):
         *,
         paths: int,
         config: LookupConfig,
-        exclude: P | None = None,
+        exclude: Collection[P] = (),
         stop: Callable[[], bool] | None = None,
     ) -> None:
         """Deal the seeds out to `paths` paths, nearest first; α is shared among them. Needs 1 <= paths <= α."""

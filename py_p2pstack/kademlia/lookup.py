@@ -15,7 +15,7 @@ Source: libp2p/specs kad-dht, "Peer routing"; go-libp2p-kad-dht query.go.
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from itertools import islice
@@ -120,11 +120,11 @@ class Lookup(Generic[P]):
         key_of: Callable[[P], int],
         *,
         config: LookupConfig,
-        exclude: P | None = None,
+        exclude: Collection[P] = (),
         stop: Callable[[], bool] | None = None,
         width: int | None = None,
     ) -> None:
-        """Begin at `seeds` (the k nearest of the routing table). `exclude` (ourselves) is never taken in.
+        """Begin at `seeds` (the k nearest of the routing table). Of `exclude` (ourselves, the gone) nobody is taken in.
 
         With `width`, only so many are asked until one of them fails, all have answered and it goes on all the same, or
         `widen` says that they are not enough.
@@ -282,7 +282,7 @@ class Lookup(Generic[P]):
         return candidate
 
     def _take_in(self, peer: P, referrer: P | None, hops: int) -> bool:
-        if peer in self._by_peer or peer == self._exclude:
+        if peer in self._by_peer or peer in self._exclude:
             return False
         self._serial += 1
         candidate = Candidate(peer, self._key_of(peer) ^ self.target, referrer, hops, self._serial)

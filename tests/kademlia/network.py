@@ -62,7 +62,7 @@ class Network:
     def lookup(self, origin: Peer, target: int) -> LookupResult[Peer]:
         """Look `target` up from one node; what it learns on the way enters its table, as in life."""
         table = self.tables[origin]
-        lookup = Lookup(target, table.nearest(target, self.config.k), key, config=self.config, exclude=origin)
+        lookup = Lookup(target, table.nearest(target, self.config.k), key, config=self.config, exclude=[origin])
 
         def ask(peer: Peer) -> list[Peer] | None:
             closer = self.answer(peer, target)

@@ -241,7 +241,7 @@ class Town:
 
         seeds = self.tables[origin].nearest(target, BIG.k)
         drive(
-            look_up(target, seeds, lambda peer: made_up.get(peer) or key(peer), config=BIG, exclude=origin),
+            look_up(target, seeds, lambda peer: made_up.get(peer) or key(peer), config=BIG, exclude=[origin]),
             ask,
             self.rng,
         )

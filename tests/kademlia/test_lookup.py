@@ -177,7 +177,7 @@ def test_there_is_no_result_before_the_end() -> None:
 
 
 def test_we_are_never_taken_in() -> None:
-    lookup = Lookup(0, [7, 10], identity, config=CONFIG, exclude=7)
+    lookup = Lookup(0, [7, 10], identity, config=CONFIG, exclude=[7])
     assert lookup.next_queries() == [10]
     assert lookup.answered(10, [7]) == []
     assert 7 not in lookup

@@ -53,6 +53,7 @@ from py_p2pstack.protocols.dht.optimistic import OptimisticConfig as OptimisticC
 from py_p2pstack.protocols.dht.owning import put_owned as put_owned
 from py_p2pstack.protocols.dht.provider_config import ProviderConfig as ProviderConfig
 from py_p2pstack.protocols.dht.providers import ProvideResult as ProvideResult
+from py_p2pstack.protocols.dht.puts import PutResult as PutResult
 from py_p2pstack.protocols.dht.records.ipns import IpnsRecord as IpnsRecord
 from py_p2pstack.protocols.dht.records.owned import OwnedRecord as OwnedRecord
 from py_p2pstack.protocols.dht.security_config import SecurityConfig as SecurityConfig
@@ -62,4 +63,3 @@ from py_p2pstack.protocols.dht.validators import Validator as Validator
 from py_p2pstack.protocols.dht.validators import Validators as Validators
 from py_p2pstack.protocols.dht.validators import default_validators as default_validators
 from py_p2pstack.protocols.dht.validators import public_validators as public_validators
-from py_p2pstack.protocols.dht.values import PutResult as PutResult

@@ -30,9 +30,9 @@ from py_p2pstack.protocols.dht.found import Found
 from py_p2pstack.protocols.dht.key_text import key_from_text
 from py_p2pstack.protocols.dht.local_node import DhtHost
 from py_p2pstack.protocols.dht.providers import ProvideResult
+from py_p2pstack.protocols.dht.puts import PutResult
 from py_p2pstack.protocols.dht.service import Dht
 from py_p2pstack.protocols.dht.tally import compare
-from py_p2pstack.protocols.dht.values import PutResult
 from py_p2pstack.storage import DatastorePart, MemoryDatastore
 
 T = TypeVar("T")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from random import Random
 
 import anyio
@@ -34,6 +35,7 @@ class Lookups:
         self._node = node
         self._gather = gather
         self._query_ids = query_ids
+        self._brief = replace(node.config.lookup, follow_up=False)
         self._widening = Deadlines(WIDEN_AFTER)
         self._sizes = NetworkSizeEstimator(node.config.lookup.k)
         self._crowds = Crowds(node, self._look_into, rng)
@@ -58,6 +60,8 @@ class Lookups:
         whole_region: bool = False,
         outside: Region | None = None,
         width: int | None = None,
+        brief: bool = False,
+        without: Collection[PeerId] = (),
     ) -> tuple[Query, LookupResult[PeerId]]:
         """Go towards `operation.key` by sending `request` to ever nearer peers, within the time.
 
@@ -65,7 +69,8 @@ class Lookups:
         `stop` is asked after each whether it is enough. `begun` is given the query before it runs.
         `whole_region` sends the request to the peers of the key's wider region too, if the key is crowded; then there
         are more than k in the result. `outside` begins outside of a region. `width`: how many are asked at once until
-        that proves too few (α by default).
+        that proves too few (α by default). A `brief` one ends when the β nearest have answered, which are asked first;
+        most of the k nearest are known by hearsay then, so nothing is learned from it. `without`: who is not there.
         Raises LookupFailure (nobody to ask), OperationTimeout.
         """
         seconds = self._node.config.lookup_timeout if timeout is None else timeout
@@ -73,12 +78,12 @@ class Lookups:
         with anyio.move_on_after(seconds):
             if not len(self._node.table):
                 await self._gather()
-            query = self._query(operation, request, take, stop, width, outside)
+            query = self._query(operation, request, take, stop, width, outside, brief, without)
             if begun is not None:
                 begun(query)
             result = await query.run()
             self._mark_useful(query)
-            if result.completed:
+            if result.completed and not brief:
                 region = None
                 if whole_region:
                     region = self._crowds.region(result.target, result.peers, self.network_size())
@@ -108,6 +113,8 @@ class Lookups:
         stop: Callable[[], bool] | None,
         width: int | None,
         outside: Region | None,
+        brief: bool,
+        without: Collection[PeerId],
     ) -> Query:
         node, config = self._node, self._node.config
         seeds = node.table.nearest(operation.target, config.lookup.k)
@@ -118,19 +125,26 @@ class Lookups:
             reason = "the routing table is empty: connect to a peer that serves the DHT"
             operation.tell(QueryError, peer=None, reason=reason)
             raise LookupFailure(reason)
-        lookup = self._lookup(operation.target, seeds, stop, width)
+        lookup = self._lookup(operation.target, seeds, stop, width, brief, without)
         limit = config.max_peers_per_ip_group
         return Query(operation, request, seeds, lookup, node, widening=self._widening, take=take, max_per_group=limit)
 
     def _lookup(
-        self, target: int, seeds: Sequence[PeerId], stop: Callable[[], bool] | None, width: int | None
+        self,
+        target: int,
+        seeds: Sequence[PeerId],
+        stop: Callable[[], bool] | None,
+        width: int | None,
+        brief: bool,
+        without: Collection[PeerId],
     ) -> Lookup[PeerId] | DisjointLookup[PeerId]:
-        node, config, paths = self._node, self._node.config.lookup, self._node.config.security.disjoint_paths
+        node, paths = self._node, self._node.config.security.disjoint_paths
+        config, exclude = self._node.config.lookup, {node.local_peer, *without}
+        if brief:
+            config, width = self._brief, config.beta
         if paths == 1:
-            return Lookup(target, seeds, node.key_of, config=config, exclude=node.local_peer, stop=stop, width=width)
-        return DisjointLookup(
-            target, seeds, node.key_of, paths=paths, config=config, exclude=node.local_peer, stop=stop
-        )
+            return Lookup(target, seeds, node.key_of, config=config, exclude=exclude, stop=stop, width=width)
+        return DisjointLookup(target, seeds, node.key_of, paths=paths, config=config, exclude=exclude, stop=stop)
 
     async def _look_into(self, key: bytes, region: Region) -> LookupResult[PeerId]:
         """Look up a key in a crowded region, from outside: the crowd may have filled our own table there."""

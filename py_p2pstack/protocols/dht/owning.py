@@ -9,8 +9,8 @@ import anyio
 from py_p2pstack.errors import ValueNotFound
 from py_p2pstack.identity import PrivateKey
 from py_p2pstack.protocols.dht.events import OnEvent
+from py_p2pstack.protocols.dht.puts import PutResult
 from py_p2pstack.protocols.dht.records.owned import OwnedRecord, key_of
-from py_p2pstack.protocols.dht.values import PutResult
 
 SEEK_SHARE = 0.5  # of the time: as much is left for the put
 

@@ -19,7 +19,8 @@ from py_p2pstack.protocols.dht.found import Found
 from py_p2pstack.protocols.dht.key_text import key_from_text
 from py_p2pstack.protocols.dht.parts import DhtParts
 from py_p2pstack.protocols.dht.providers import ProvideResult, Providers
-from py_p2pstack.protocols.dht.values import PutResult, Values
+from py_p2pstack.protocols.dht.puts import PutResult
+from py_p2pstack.protocols.dht.values import Values
 
 
 class Dht(DhtParts):

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 
-import anyio
 from anyio.abc import TaskGroup
 
 from py_p2pstack.errors import (
     InvalidRecord,
     LookupFailure,
     OperationTimeout,
-    P2PError,
     PutFailed,
     RemoteProtocolError,
     RoutingError,
@@ -22,13 +19,13 @@ from py_p2pstack.errors import (
 )
 from py_p2pstack.identity import PeerId
 from py_p2pstack.kademlia import LookupResult
-from py_p2pstack.protocols.dht import rfc3339
-from py_p2pstack.protocols.dht.codec import Message, MessageType, Record
-from py_p2pstack.protocols.dht.events import FinalPeer, OnEvent, PeerResponse, QueryError, SendingQuery, Value
+from py_p2pstack.protocols.dht.codec import Message, MessageType
+from py_p2pstack.protocols.dht.events import FinalPeer, OnEvent, QueryError, Value
 from py_p2pstack.protocols.dht.found import Found
 from py_p2pstack.protocols.dht.local_node import LocalNode
 from py_p2pstack.protocols.dht.lookups import Lookups
 from py_p2pstack.protocols.dht.operations import Operation
+from py_p2pstack.protocols.dht.puts import PutResult, Puts, shortfall
 from py_p2pstack.protocols.dht.queries import Query
 from py_p2pstack.protocols.dht.storage import ValueStore
 from py_p2pstack.protocols.dht.tally import Tally, compare
@@ -39,19 +36,6 @@ logger = logging.getLogger(__name__)
 
 SPARE = 1  # requests under way beyond the quorum: one more answer than that is needed
 IMPROVEMENTS = 64  # of one search that wait to be taken; only the last one matters
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PutResult:
-    """What became of a put."""
-
-    key: bytes
-    replicas: tuple[PeerId, ...]
-    """Who confirmed that it keeps the value, nearest to the key first. We are not among them."""
-    asked: tuple[PeerId, ...]
-    """Who was asked to: the k nearest, and the wider region if the key is crowded."""
-    refused: Mapping[PeerId, str]
-    """Who does not keep it, and why."""
 
 
 class Values:
@@ -74,6 +58,7 @@ class Values:
         self._store = store
         self._validator = validator
         self._wall_clock = wall_clock
+        self._puts = Puts(node, lookups, wall_clock)
         self._tasks = tasks
 
     # --- put --------------------------------------------------------------------------------------
@@ -85,15 +70,10 @@ class Values:
         self._check(key, value)
         operation = self._lookups.begin(key, on_event)
         await self._keep(key, value)
-        end = anyio.current_time() + (self._config.lookup_timeout if timeout is None else timeout)
-        request = Message(type=MessageType.FIND_NODE, key=key)
         try:
-            _, found = await self._lookups.run(operation, request, timeout=timeout, whole_region=True)
-            for peer in found.peers:
-                operation.tell_of(FinalPeer, peer)
-            result = await self.spread(operation, value, found.peers, timeout=end - anyio.current_time())
+            result = await self._puts.at_nearest(operation, value, timeout=timeout)
             if len(result.replicas) < max(quorum, 1):
-                raise PutFailed(_shortfall(result, quorum), result)
+                raise PutFailed(shortfall(result, quorum), result)
         except (RoutingError, OperationTimeout):
             await self._put_again_soon(key, value)
             raise
@@ -126,43 +106,6 @@ class Values:
                     if self._validator.select(key, [value, old.value], now) != 0:
                         raise InvalidRecord("older than the value we have: take a higher sequence number")
             await self._store.put(key, value, published=True)
-
-    async def spread(self, operation: Operation, value: bytes, peers: Sequence[PeerId], *, timeout: float) -> PutResult:
-        """Ask all `peers` at once to keep a value, within `put_timeout` and the time."""
-        refused: dict[PeerId, str] = {}
-        stamp = rfc3339.format(int(self._wall_clock() * rfc3339.SECOND))
-        request = Message(
-            type=MessageType.PUT_VALUE,
-            key=operation.key,
-            record=Record(key=operation.key, value=value, time_received=stamp),  # js-libp2p reads none without
-        )
-        with anyio.move_on_after(min(timeout, self._config.put_timeout)):
-            refused = dict.fromkeys(peers, "no answer in time")
-            async with anyio.create_task_group() as tasks:
-                for peer in peers:
-                    tasks.start_soon(self._put_to, operation, peer, request, refused)
-        return PutResult(
-            key=operation.key,
-            replicas=tuple(peer for peer in peers if peer not in refused),
-            asked=tuple(peers),
-            refused=refused,
-        )
-
-    async def _put_to(self, operation: Operation, peer: PeerId, request: Message, refused: dict[PeerId, str]) -> None:
-        operation.tell_of(SendingQuery, peer)
-        start = operation.now()
-        try:
-            answer = await self._node.request(peer, request)
-        except P2PError as fault:
-            refused[peer] = str(fault) or type(fault).__name__
-        else:
-            assert request.record is not None
-            operation.tell_of(PeerResponse, peer, closer=(), rtt=operation.now() - start)
-            if answer.record is not None and answer.record.value == request.record.value:
-                del refused[peer]
-                return
-            refused[peer] = "it does not confirm the value: it has one that it takes for better"
-        operation.tell(QueryError, peer=peer, reason=refused[peer])
 
     # --- get --------------------------------------------------------------------------------------
 
@@ -299,9 +242,9 @@ class Values:
             logger.info("%r is published no longer: the network has another value", key)
             await self._replace(key, value, best)
             return False
-        result = await self.spread(operation, value, found.peers, timeout=self._config.put_timeout)
+        result = await self._puts.at(operation, value, found.peers)
         if not result.replicas:
-            raise PutFailed(_shortfall(result, 1), result)
+            raise PutFailed(shortfall(result, 1), result)
         await self._replace(key, value, value)
         return True
 
@@ -354,14 +297,8 @@ class Values:
                     ):
                         await self._store.put(key, value)
             operation = Operation(0, key, [])
-            await self.spread(operation, value, list(peers), timeout=self._config.put_timeout)
+            await self._puts.at(operation, value, list(peers))
         except StorageError as fault:
             logger.warning("our own copy cannot be corrected: %s", fault)
         finally:
             self.corrections -= 1
-
-
-def _shortfall(result: PutResult, quorum: int) -> str:
-    reasons = "".join(f"\n  {peer}: {reason}" for peer, reason in result.refused.items())
-    wanted = f"{len(result.replicas)} of {max(quorum, 1)} replicas written"
-    return f"{wanted}, {len(result.asked)} peers asked{reasons}"

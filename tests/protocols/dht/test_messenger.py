@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, cast
-
 import anyio
 import pytest
-from anyio.lowlevel import checkpoint
 
-from py_p2pstack.core.stream import Stream
 from py_p2pstack.errors import (
     ConnectionClosed,
     DialError,
@@ -18,109 +13,14 @@ from py_p2pstack.errors import (
     RemoteProtocolError,
     StreamReset,
 )
-from py_p2pstack.identity import PeerId
-from py_p2pstack.peerstore import MemoryPeerstore
-from py_p2pstack.protocols.dht import DhtConfig, codec
+from py_p2pstack.protocols.dht import codec
 from py_p2pstack.protocols.dht.codec import Message, MessageType
 from py_p2pstack.protocols.dht.messenger import MAX_OWED, MAX_REUSE_FAILURES, MAX_UNDER_WAY, PROVED, Messenger
 from tests.peer_ids import peer
+from tests.protocols.dht.fake_streams import ALICE, PING, FakeStream, make, numbered
 from tests.protocols.dht.nodes import in_virtual_time
 
 pytestmark = pytest.mark.anyio
-
-PING = Message(type=MessageType.PING)
-ALICE = peer(1)
-
-Answer = bytes | Exception | None
-"""What a fake stream does with a request: answer these bytes, fail so, or say nothing."""
-
-
-class FakeStream:
-    """Answers each message by the next of its answers, then by echoing the request. Cancelling loses nothing."""
-
-    def __init__(self, answers: Sequence[Answer] = ()) -> None:
-        self.answers = list(answers)
-        self.asked: list[bytes] = []
-        self.sent = 0
-        self.before_first_answer = 0
-        self.told = bytearray()
-        self.writes = 0
-        self.most_in_flight = 0
-        self.takes_nothing = False
-        self.holds: anyio.Event | None = None
-        self.was_closed = False
-        self._reset = anyio.Event()
-
-    @property
-    def was_reset(self) -> bool:
-        return self._reset.is_set()
-
-    async def send_message(self, message: bytes) -> None:
-        if self.takes_nothing:
-            await self._reset.wait()
-            raise StreamReset(remote=False)
-        self.sent += 1
-        self.asked.append(message)
-        self.most_in_flight = max(self.most_in_flight, len(self.asked))
-        await checkpoint()
-
-    async def send(self, data: bytes) -> None:
-        await checkpoint()
-        answer = self.answers.pop(0) if self.answers else b""
-        if answer is None:
-            await anyio.sleep_forever()
-        if isinstance(answer, Exception):
-            raise answer
-        self.told += data
-        self.writes += 1
-
-    async def receive_message(self, max_size: int) -> bytes:
-        await checkpoint()
-        if self.holds is not None:
-            await self.holds.wait()
-        if self.answers and self.answers[0] is None:
-            await self._reset.wait()
-        if self.was_reset:
-            raise StreamReset(remote=False)
-        self.before_first_answer = self.before_first_answer or self.sent
-        request = self.asked.pop(0) if self.asked else codec.encode(PING)
-        answer = self.answers.pop(0) if self.answers else request
-        if isinstance(answer, Exception):
-            raise answer
-        return cast(bytes, answer)
-
-    def reset(self, code: int = 0) -> None:
-        self._reset.set()
-
-    async def aclose(self) -> None:
-        self.was_closed = True
-
-
-class FakeHost:
-    """Hands out the streams it was given, then fresh ones."""
-
-    def __init__(self, *streams: FakeStream | Exception) -> None:
-        self.peerstore = MemoryPeerstore(clock=lambda: 0.0)
-        self.prepared = list(streams)
-        self.opened: list[FakeStream] = []
-
-    async def new_stream(self, peer: PeerId, protocols: Sequence[str]) -> Stream:
-        assert protocols == ("/p2pstack/kad/1.0.0",)
-        await checkpoint()
-        stream = self.prepared.pop(0) if self.prepared else FakeStream()
-        if isinstance(stream, Exception):
-            raise stream
-        self.opened.append(stream)
-        return cast(Stream, stream)
-
-
-def make(*streams: FakeStream | Exception, **config: Any) -> tuple[Messenger, FakeHost]:
-    host = FakeHost(*streams)
-    return Messenger(host, DhtConfig(**config)), host
-
-
-def numbered(number: int) -> Message:
-    return Message(type=MessageType.PING, key=bytes([number]))
 
 
 async def test_requests_share_a_stream_and_once_it_has_proved_good_do_not_wait_for_each_other() -> None:
@@ -406,64 +306,6 @@ async def test_closing_hangs_up_everybody() -> None:
     assert len(messenger) == 0
 
 
-# --- messages that nobody answers ---------------------------------------------------------------------
-
-FIND = Message(type=MessageType.FIND_NODE, key=b"k" * 100)
-
-
-def messages_in(told: bytearray) -> int:
-    """How many times FIND is in there, whole and framed."""
-    framed = bytes([len(codec.encode(FIND))]) + codec.encode(FIND)
-    assert told == framed * (len(told) // len(framed))
-    return len(told) // len(framed)
-
-
-async def test_many_messages_go_over_the_one_stream_in_few_writes() -> None:
-    messenger, host = make()
-    await messenger.request(ALICE, PING)
-    await messenger.tell(ALICE, [FIND] * 1000)
-    await messenger.tell(ALICE, [])
-    (stream,) = host.opened
-    assert messages_in(stream.told) == 1000
-    assert stream.writes == 7
-    assert await messenger.request(ALICE, PING) == PING
-
-
-async def test_telling_over_a_stream_that_died_unnoticed_tells_everything_again() -> None:
-    messenger, host = make(FakeStream([codec.encode(PING), b"", StreamReset()]))
-    await messenger.request(ALICE, PING)
-    await messenger.tell(ALICE, [FIND] * 400)
-    assert host.opened[0].was_reset
-    assert messages_in(host.opened[1].told) == 400
-
-
-async def test_a_fresh_stream_that_fails_or_takes_nothing_is_an_error() -> None:
-    messenger, host = make(FakeStream([StreamReset()]), FakeStream([None]), DialError(ALICE, []), request_timeout=0.01)
-    for fault in (StreamReset, OperationTimeout, DialError):
-        with pytest.raises(fault):
-            await messenger.tell(ALICE, [FIND])
-    assert [stream.was_reset for stream in host.opened] == [True, True]
-
-
-async def test_a_stream_that_is_not_kept_is_closed_and_not_reset_behind_what_was_told() -> None:
-    messenger, host = make(FakeStream([None]), max_client_streams=1)
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(messenger.request, ALICE, PING)
-        await anyio.wait_all_tasks_blocked()
-        await messenger.tell(peer(2), [FIND])
-        assert (host.opened[1].was_closed, host.opened[1].was_reset) == (True, False)
-        tasks.cancel_scope.cancel()
-
-
-async def test_cancelling_what_is_told_hangs_up() -> None:
-    messenger, host = make(FakeStream([None]))
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(messenger.tell, ALICE, [FIND])
-        await anyio.wait_all_tasks_blocked()
-        tasks.cancel_scope.cancel()
-    assert host.opened[0].was_reset
-
-
 async def test_of_peers_that_are_gone_or_were_never_reached_nothing_is_kept() -> None:
     gone = StreamReset()
     messenger, host = make(FakeStream([codec.encode(PING), None]), gone, gone)
@@ -477,23 +319,3 @@ async def test_of_peers_that_are_gone_or_were_never_reached_nothing_is_kept() ->
     with pytest.raises(StreamReset):
         await messenger.request(peer(2), PING)
     assert len(messenger) == 0
-
-
-async def test_a_receipt_is_asked_behind_what_is_told_and_waited_for() -> None:
-    messenger, host = make(FakeStream([b"", b"", None]), request_timeout=0.01)
-    await messenger.tell(ALICE, [FIND] * 10)
-    with pytest.raises(OperationTimeout):
-        await messenger.tell(ALICE, [FIND] * 10, receipt=PING)
-    await messenger.tell(ALICE, [FIND] * 10, receipt=PING)
-    assert [messages_in(stream.told) for stream in host.opened] == [20, 10]
-    assert [stream.sent for stream in host.opened] == [1, 1]
-    assert await messenger.request(ALICE, PING) == PING
-
-
-@pytest.mark.parametrize("offence", [StreamReset(), anyio.EndOfStream()], ids=["reset", "end"])
-async def test_without_a_receipt_on_a_second_stream_either_nothing_counts_as_told(offence: Exception) -> None:
-    messenger, host = make(FakeStream([codec.encode(PING), b"", offence]), FakeStream([b"", offence]))
-    await messenger.request(ALICE, PING)
-    with pytest.raises(StreamReset):
-        await messenger.tell(ALICE, [FIND] * 10, receipt=PING)
-    assert [stream.was_reset for stream in host.opened] == [True, True]
