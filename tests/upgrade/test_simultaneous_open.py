@@ -24,7 +24,7 @@ from py_p2pstack.testing import virtual_time
 from py_p2pstack.upgrade.multistream import Responder
 from tests.hosts import ECHO, echo, exchange, memory_hosts
 from tests.upgrade.pipes import raw_pair
-from tests.upgrade.test_upgrader import ALICE, BOB, upgrader
+from tests.upgrade.upgraders import ALICE, BOB, upgrader
 
 pytestmark = pytest.mark.anyio
 

@@ -5,14 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from py_p2pstack.errors import (
-    ConnectionClosed,
-    DialError,
-    OperationTimeout,
-    P2PError,
-    RemoteProtocolError,
-    StreamReset,
-)
+from py_p2pstack.errors import ConnectionClosed, DialError, OperationTimeout, P2PError, RemoteProtocolError, StreamReset
 from py_p2pstack.protocols.dht import codec
 from py_p2pstack.protocols.dht.codec import Message, MessageType
 from py_p2pstack.protocols.dht.messenger import MAX_OWED, MAX_REUSE_FAILURES, MAX_UNDER_WAY, PROVED, Messenger
