@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from tests.soak import siege
@@ -10,7 +12,5 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_honest_peers_are_served_under_siege() -> None:
-    outcome = await siege.besiege(1.5, seed=1)
-    assert outcome.attacks > 5  # how many fit in depends on the machine; that all honest work succeeds does not
-    assert outcome.done > 2
+    outcome = await siege.besiege(math.inf, seed=1, enough=lambda seen: seen.attacks >= 20 and seen.operations >= 8)
     assert outcome.share >= siege.SHARE, outcome.failed

@@ -36,9 +36,14 @@ class Outcome:
     """Seconds of CPU time by which each look at the event loop came late."""
 
     @property
+    def operations(self) -> int:
+        """Of honest peers, whatever came of them."""
+        return self.done + len(self.failed)
+
+    @property
     def share(self) -> float:
         """Of honest operations that succeeded."""
-        return self.done / max(self.done + len(self.failed), 1)
+        return self.done / max(self.operations, 1)
 
     def stall(self, quantile: float) -> float:
         """Seconds at a quantile."""
@@ -52,7 +57,7 @@ class Outcome:
 
     def __str__(self) -> str:
         return (
-            f"{self.attacks} attacks, {self.share:.2%} of {self.done + len(self.failed)} honest operations succeeded, "
+            f"{self.attacks} attacks, {self.share:.2%} of {self.operations} honest operations succeeded, "
             f"stalls p50 {self.stall(0.5) * 1000:.1f} ms, p99.9 {self.stall(0.999) * 1000:.1f} ms, "
             f"longest {self.stall(1) * 1000:.1f} ms"
         )
@@ -108,8 +113,8 @@ ATTACKS: dict[str, Callable[[World, random.Random], Awaitable[None]]] = {
 }
 
 
-async def besiege(seconds: float, seed: int) -> Outcome:
-    """Run a siege; returns what came of it. Inside an event loop."""
+async def besiege(seconds: float, seed: int, *, enough: Callable[[Outcome], bool] = lambda _: False) -> Outcome:
+    """Run a siege until its time is over, or `enough` has happened; returns what came of it. Inside an event loop."""
     outcome = Outcome()
     rng = random.Random(f"{seed}/siege")
     async with tcp_world() as world, anyio.create_task_group() as tasks:
@@ -138,6 +143,9 @@ async def besiege(seconds: float, seed: int) -> Outcome:
             async with anyio.create_task_group() as honest:
                 for number in range(1, HONEST + 1):
                     honest.start_soon(_live, world, number, outcome)
+                while not enough(outcome):
+                    await anyio.sleep(_WATCH)
+                honest.cancel_scope.cancel()
         tasks.cancel_scope.cancel()
     return outcome
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 
 import anyio
 import pytest
@@ -24,11 +23,9 @@ def test_a_year_takes_no_time(backend: str) -> None:
             await anyio.sleep(seconds / 100)
         return start, anyio.current_time()
 
-    began = time.perf_counter()
     start, end = run(main, 365 * 86400.0, backend=backend)
     assert start == 0
     assert end == pytest.approx(365 * 86400, abs=1e-3)
-    assert time.perf_counter() - began < 5
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -185,12 +183,11 @@ def test_of_a_list_only_the_first_peers_and_of_a_peer_the_first_addresses_are_co
 @pytest.mark.parametrize(
     "tag", [b"\x42\x00", b"\x4a\x00", b"\x08\x04", b"\x12\x00", b"\xa2\x06\x00", b"\x0d\x00\x00\x00\x00"]
 )
-def test_a_message_of_millions_of_elements_is_refused_at_once(tag: bytes) -> None:
+def test_a_message_of_millions_of_elements_is_refused_at_once(tag: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     bomb = tag * (4 * 1024 * 1024 // len(tag))
-    start = time.process_time()
+    monkeypatch.setattr(codec, "PbMessage", None)  # nothing is parsed of it
     with pytest.raises(RemoteProtocolError, match="elements"):
         decode(bomb)
-    assert time.process_time() - start < 0.1
 
 
 def test_a_peer_of_millions_of_empty_addresses_is_refused_at_once() -> None:
