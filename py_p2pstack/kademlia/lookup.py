@@ -214,18 +214,20 @@ class Lookup(Generic[P]):
     def answered(self, peer: P, closer: Iterable[P]) -> list[P]:
         """Take in the answer of a waiting peer; returns those of `closer` not heard of before.
 
-        At most 2k of `closer` are looked at: an honest peer tells of k (go-libp2p-kad-dht: queryPeer). An answer that
-        comes after the end changes nothing. Raises LocalProtocolError for a peer that was not asked.
+        At most 2k of `closer` are looked at: an honest peer tells of k (go-libp2p-kad-dht: queryPeer); none if the stop
+        function says that this answer was enough. An answer that comes after the end changes nothing.
+        Raises LocalProtocolError for a peer that was not asked.
         """
         candidate = self._waiting_candidate(peer)
         if self.ended is not None:
             return []
-        hops = candidate.hops + 1
-        new = [each for each in islice(closer, 2 * self._config.k) if self._take_in(each, peer, hops)]
         candidate.state = PeerState.QUERIED
         self.waiting -= 1
         self.queried += 1
-        return new
+        if self.stops():
+            return []
+        hops = candidate.hops + 1
+        return [each for each in islice(closer, 2 * self._config.k) if self._take_in(each, peer, hops)]
 
     def failed(self, peer: P) -> None:
         """Take in that a waiting peer did not answer. Raises LocalProtocolError for a peer that was not asked."""

@@ -23,6 +23,7 @@ from py_p2pstack.core.stream import Stream
 from py_p2pstack.core.types import ProtocolId
 from py_p2pstack.errors import ConnectionClosed, OperationTimeout, RemoteProtocolError, StreamError, StreamReset
 from py_p2pstack.identity import PeerId
+from py_p2pstack.locks import Lock
 from py_p2pstack.network.deadlines import Deadlines
 from py_p2pstack.protocols.dht import codec
 from py_p2pstack.protocols.dht.codec import Message
@@ -120,7 +121,7 @@ class _Line:
     __slots__ = ("forgotten", "lock", "pipe", "proved", "reuse_failures", "users")
 
     def __init__(self) -> None:
-        self.lock = anyio.Lock(fast_acquire=True)
+        self.lock = Lock()
         self.pipe: _Pipe | None = None
         self.proved = False
         self.reuse_failures = 0

@@ -8,7 +8,7 @@ still in flight.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Protocol, TypeAlias
 
@@ -191,24 +191,26 @@ class Query:
             self._tell_changed(peer, unreachable=(peer,))
 
     def _take_answer(self, peer: PeerId, closer: Sequence[PeerInfo]) -> None:
-        network, us = self._network, self._network.local_peer
-        network.answered(peer)
-        if self.lookup.stops():  # this was enough: nobody will go to whom it tells of
-            closer = ()
-        key, state = self._operation.key, self.lookup.state
-        usable = [
-            info.peer_id
-            for info in self._diverse(closer)
-            if state(info.peer_id) not in ASKED
-            and info.peer_id != us
-            and (network.admits(info) or info.peer_id.to_bytes() == key)
-            and network.take_addresses(info)
-        ]
-        heard = self.lookup.answered(peer, usable)
+        self._network.answered(peer)
+        heard = self.lookup.answered(peer, self._usable(closer))
         if self._listeners:
             for each in heard:
                 self._operation.tell_of(AddingPeer, each)
             self._tell_changed(peer, heard=heard, queried=(peer,))
+
+    def _usable(self, closer: Sequence[PeerInfo]) -> Iterator[PeerId]:
+        """Whom to go on to, of those an answer tells of; looked at only as far as the lookup goes on."""
+        network, us = self._network, self._network.local_peer
+        key, state = self._operation.key, self.lookup.state
+        for info in self._diverse(closer):
+            peer = info.peer_id
+            if (
+                state(peer) not in ASKED
+                and peer != us
+                and (network.admits(info) or peer.to_bytes() == key)
+                and network.take_addresses(info)
+            ):
+                yield peer
 
     def _diverse(self, closer: Sequence[PeerInfo]) -> list[PeerInfo]:
         """Without the peers of an IP group that fills more than its share of one answer."""

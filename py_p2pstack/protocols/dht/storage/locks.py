@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from zlib import crc32
 
-import anyio
+from py_p2pstack.locks import Lock
 
 _STRIPES = 64
 
@@ -15,16 +15,16 @@ class StripedLocks:
     """One lock for each key, or nearly: keys share 64, so a key may wait for a stranger, but never takes memory."""
 
     def __init__(self) -> None:
-        self._locks = [anyio.Lock(fast_acquire=True) for _ in range(_STRIPES)]
+        self._locks = [Lock() for _ in range(_STRIPES)]
 
-    def of(self, key: bytes) -> anyio.Lock:
+    def of(self, key: bytes) -> Lock:
         """The lock of a key; hold only one at a time."""
         return self._locks[crc32(key) % _STRIPES]  # not hash(), which differs between processes: runs are repeated
 
     @asynccontextmanager
     async def all(self) -> AsyncIterator[None]:
         """Hold every key: nothing is being read and written then."""
-        held: list[anyio.Lock] = []
+        held: list[Lock] = []
         try:
             for lock in self._locks:
                 await lock.acquire()

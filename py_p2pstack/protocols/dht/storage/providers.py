@@ -12,6 +12,7 @@ from py_p2pstack.addresses import Multiaddr, PeerInfo
 from py_p2pstack.core.datastore import Change, Datastore
 from py_p2pstack.errors import RecordError, StorageError, StorageFull
 from py_p2pstack.identity import PeerId
+from py_p2pstack.locks import Lock
 from py_p2pstack.protocols.dht.storage.locks import StripedLocks
 from py_p2pstack.protocols.dht.storage.rows import (
     MAX_ADDRESSES,
@@ -64,14 +65,14 @@ class ProviderStore:
         self._datastore = datastore
         self._wall_clock = wall_clock
         self._locks = StripedLocks()
-        self._counting = anyio.Lock(fast_acquire=True)
+        self._counting = Lock()
         self._providers: dict[bytes, int] | None = None  # by key
         self._full: dict[
             bytes, float
         ] = {}  # full keys, with the time before which none of their providers gets too old
         self._read: OrderedDict[bytes, dict[PeerId, ProviderRow]] = OrderedDict()  # keys asked for lately
         self._own: int | None = None
-        self._own_lock = anyio.Lock(fast_acquire=True)
+        self._own_lock = Lock()
 
     # --- providers --------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ import anyio
 
 from py_p2pstack.core.datastore import Change, Datastore
 from py_p2pstack.errors import RecordError, StorageError, StorageFull
+from py_p2pstack.locks import Lock
 from py_p2pstack.protocols.dht.storage.locks import StripedLocks
 from py_p2pstack.protocols.dht.storage.rows import (
     PUBLISHED,
@@ -62,7 +63,7 @@ class ValueStore:
         self._wall_clock = wall_clock
         self._updates = StripedLocks()  # a caller reads, selects and writes
         self._writes = StripedLocks()  # one write reads what it replaces
-        self._counting = anyio.Lock(fast_acquire=True)
+        self._counting = Lock()
         self._usage: dict[bool, _Usage] | None = None
 
     def locked(self, key: bytes) -> AbstractAsyncContextManager[None]:
