@@ -61,7 +61,8 @@ class Envelope:
         """The protobuf form."""
         from py_p2pstack.wire.pb import envelope_pb2, keys_pb2
 
-        key = keys_pb2.PublicKey(Type=self.public_key.key_type.value, Data=self.public_key.raw())  # type: ignore[arg-type]
+        kind = keys_pb2.KeyType.ValueType(self.public_key.key_type.value)
+        key = keys_pb2.PublicKey(Type=kind, Data=self.public_key.raw())
         message = envelope_pb2.Envelope(
             public_key=key, payload_type=self.payload_type, payload=self.payload, signature=self.signature
         )

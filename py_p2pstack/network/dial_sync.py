@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Generic, Protocol, TypeVar
 
 import anyio
 
 from py_p2pstack.errors import NetworkError
 from py_p2pstack.identity import PeerId
-from py_p2pstack.network.connection import SwarmConnection
 from py_p2pstack.workers import WorkerPool
 
 
-class _Flight:
+class _Closeable(Protocol):
+    def close(self) -> None: ...
+
+
+C = TypeVar("C", bound=_Closeable)
+
+
+class _Flight(Generic[C]):
     __slots__ = ("connection", "done", "fault", "peer", "scope", "waiters")
 
     def __init__(self, peer: PeerId) -> None:
@@ -20,22 +27,22 @@ class _Flight:
         self.done = anyio.Event()
         self.scope = anyio.CancelScope()
         self.waiters = 0
-        self.connection: SwarmConnection | None = None
+        self.connection: C | None = None
         self.fault: Exception | None = None
 
 
-class DialSync:
+class DialSync(Generic[C]):
     """Joins concurrent dials of the same peer; `dial` is run by one of `workers`."""
 
-    def __init__(self, workers: WorkerPool, dial: Callable[[PeerId], Awaitable[SwarmConnection]]) -> None:
+    def __init__(self, workers: WorkerPool, dial: Callable[[PeerId], Awaitable[C]]) -> None:
         self._workers = workers
         self._dial = dial
-        self._flights: dict[PeerId, _Flight] = {}
+        self._flights: dict[PeerId, _Flight[C]] = {}
 
     def __len__(self) -> int:
         return len(self._flights)
 
-    async def dial(self, peer: PeerId) -> SwarmConnection:
+    async def dial(self, peer: PeerId) -> C:
         """Wait for a connection to `peer`. Raises what the dial raised."""
         flight = self._flights.get(peer)
         if flight is None:
@@ -53,7 +60,7 @@ class DialSync:
             raise flight.fault or NetworkError("the network is closing")
         return flight.connection
 
-    async def _run(self, flight: _Flight) -> None:
+    async def _run(self, flight: _Flight[C]) -> None:
         try:
             with flight.scope:
                 flight.connection = await self._dial(flight.peer)
@@ -65,6 +72,6 @@ class DialSync:
             self._forget(flight)
             flight.done.set()
 
-    def _forget(self, flight: _Flight) -> None:
+    def _forget(self, flight: _Flight[C]) -> None:
         if self._flights.get(flight.peer) is flight:
             del self._flights[flight.peer]

@@ -164,7 +164,7 @@ class LightSwarm:
         """Begin; everything ends with the stack."""
         tasks = await stack.enter_async_context(OwnTasks())
         self._workers = WorkerPool(tasks, self._config.max_idle_workers)
-        self._dials: DialSync = DialSync(self._workers, self._dial)  # type: ignore[arg-type]
+        self._dials = DialSync(self._workers, self._dial)
         stack.callback(self._close)
 
     def _close(self) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 
@@ -99,7 +100,7 @@ class LightStream:
     def _post(self, message: bytes | None) -> None:
         self._send_call(self._far._arrive, message)
 
-    def _send_call(self, call: object, argument: object) -> None:
+    def _send_call(self, call: Callable[[Any], None], argument: object) -> None:
         connection = self.connection
         network = connection.light_network
         if network.reachable(connection.host.name, connection.remote.name):
@@ -109,7 +110,7 @@ class LightStream:
             due = max(network.clock() + delay, self._last_due)
             if due < float("inf"):
                 self._last_due = due
-                network.post_at(due, call, argument)  # type: ignore[arg-type]
+                network.post_at(due, call, argument)
 
     # --- receiving --------------------------------------------------------------------------------
 

@@ -92,7 +92,8 @@ def encode(message: Message) -> bytes:
     Beside providers, the closer peers (by which lookups go on) take at most half of the room, the providers the rest.
     Beside a record that is too large in itself they get ROOM_BESIDE: a lookup must go on where large values are kept.
     """
-    head = PbMessage(type=message.type.value, key=message.key, clusterLevelRaw=message.cluster_level)  # type: ignore[arg-type]
+    kind = PbMessage.MessageType.ValueType(message.type)
+    head = PbMessage(type=kind, key=message.key, clusterLevelRaw=message.cluster_level)
     if message.record is not None:
         record = message.record
         head.record.CopyFrom(PbRecord(key=record.key, value=record.value, timeReceived=record.time_received))

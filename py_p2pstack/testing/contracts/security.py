@@ -115,12 +115,15 @@ def a_changed_byte_is_refused_or_changes_nothing(case: SecurityCase) -> None:
         total = number + 1
         return byte
 
+    def flip_at(place: int) -> Callable[[int, int], int]:
+        return lambda number, byte: byte ^ (number == place)
+
     pump(begin(case), touch=count)
     places = range(0, total, max(1, total // 60))
     refused = 0
     for place in places:
         try:
-            for_alice, for_bob = pump(begin(case), touch=lambda number, byte, at=place: byte ^ (number == at))  # type: ignore[misc]
+            for_alice, for_bob = pump(begin(case), touch=flip_at(place))
         except (HandshakeError, DecryptError, AssertionError):  # asserted: none of the two has a word to say
             refused += 1
             continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from py_p2pstack.errors import RemoteProtocolError, UnsupportedAddress
 
@@ -26,8 +26,7 @@ def require() -> Mask:
         from websockets import frames
     except ImportError:
         raise UnsupportedAddress(_MISSING) from None
-    mask: Any = frames.__dict__["apply_mask"]
-    return mask  # type: ignore[no-any-return]
+    return cast("Mask", frames.__dict__["apply_mask"])
 
 
 def _in_short(reason: object) -> str:

@@ -72,7 +72,7 @@ class WebTlsConnection:
         fed = False
         while True:
             try:
-                count: int = self._tls.read(len(buffer), buffer)  # type: ignore[assignment]
+                count: int = self._tls.read(len(buffer), buffer)  # type: ignore[assignment]  # bytes only without a buffer
                 self._drained = not self._tls.pending() and not self._incoming.pending
                 self._idle = 0
                 return count
