@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack
-from types import TracebackType
-from typing import Self
 
 from py_p2pstack.addresses import Multiaddr, PeerInfo
 from py_p2pstack.core.connection import Connection
@@ -16,6 +14,7 @@ from py_p2pstack.core.types import ProtocolId
 from py_p2pstack.errors import ConnectionClosed, DialError
 from py_p2pstack.events import EventBus
 from py_p2pstack.identity import PeerId, PrivateKey
+from py_p2pstack.lifetime import Entered
 from py_p2pstack.network.connection_manager import ConnectionManager
 from py_p2pstack.network.router import Router
 from py_p2pstack.network.stream import SwarmStream
@@ -27,7 +26,7 @@ PeerAddress = PeerInfo | Multiaddr | str
 """Where a peer is: a PeerInfo, or a multiaddr (text or value) that ends in `/p2p/<peer id>`."""
 
 
-class BasicHost:
+class BasicHost(Entered):
     """Implements `core.host.Host` over parts given to it. `async with` is its lifetime."""
 
     def __init__(
@@ -65,20 +64,12 @@ class BasicHost:
 
     # --- lifetime ---------------------------------------------------------------------------------
 
-    async def __aenter__(self) -> Self:
-        async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self.network)
-            await stack.enter_async_context(self._identify)
-            self.network.notify(self)
-            stack.callback(self.network.stop_notify, self)
-            await self.network.listen(*self._listen)
-            self._stack = stack.pop_all()
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self._stack.aclose()
+    async def _enter(self, stack: AsyncExitStack) -> None:
+        await stack.enter_async_context(self.network)
+        await stack.enter_async_context(self._identify)
+        self.network.notify(self)
+        stack.callback(self.network.stop_notify, self)
+        await self.network.listen(*self._listen)
 
     async def aclose(self) -> None:
         """Stop listening and close every connection; the host takes part in nothing from then on. Idempotent.

@@ -2,12 +2,35 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from types import TracebackType
+from typing import Self
 
 import anyio
 from anyio.abc import TaskGroup
+
+
+class Entered(ABC):
+    """What is alive in an `async with` block: `_enter` begins it on a stack, and leaving the block unwinds that."""
+
+    _stack: AsyncExitStack
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            await self._enter(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    @abstractmethod
+    async def _enter(self, stack: AsyncExitStack) -> None:
+        """Begin to live, so that the stack ends all of it; if this fails, what it began is ended at once."""
 
 
 class OwnTasks:

@@ -12,8 +12,6 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import anyio
 import anyio.lowlevel
@@ -21,7 +19,7 @@ import anyio.to_thread
 
 from py_p2pstack.core.datastore import Change
 from py_p2pstack.errors import StorageError
-from py_p2pstack.lifetime import OwnTasks
+from py_p2pstack.lifetime import Entered, OwnTasks
 from py_p2pstack.storage.quarantine import open_file, suspect
 from py_p2pstack.storage.sqlite_file import Damaged, FileLock, SqliteFile, storage_error
 
@@ -42,7 +40,7 @@ class _Write:
         self.fault: StorageError | None = None
 
 
-class SqliteDatastore:
+class SqliteDatastore(Entered):
     """Keeps everything in the file `path`, readable by its owner alone (mode 0600 where there are modes).
 
     Entering it opens the file, or makes it; leaving it waits for the writes that were asked for. A durable write is
@@ -75,7 +73,7 @@ class SqliteDatastore:
 
     # --- lifetime ---------------------------------------------------------------------------------
 
-    async def __aenter__(self) -> Self:
+    async def _enter(self, stack: AsyncExitStack) -> None:
         if self._file is not None:
             raise StorageError(f"{self.path} is open already")
         self._closing = False
@@ -84,19 +82,11 @@ class SqliteDatastore:
         self._room = anyio.Event()
         self._work = anyio.Event()
         self._ended = anyio.Event()
-        async with AsyncExitStack() as stack:
-            lock, self._file = await anyio.to_thread.run_sync(self._open, limiter=self._thread)
-            stack.push_async_callback(self._close, lock)
-            tasks = await stack.enter_async_context(OwnTasks())
-            tasks.start_soon(self._write_batches)
-            stack.push_async_callback(self._drain)
-            self._stack = stack.pop_all()
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self._stack.aclose()
+        lock, self._file = await anyio.to_thread.run_sync(self._open, limiter=self._thread)
+        stack.push_async_callback(self._close, lock)
+        tasks = await stack.enter_async_context(OwnTasks())
+        tasks.start_soon(self._write_batches)
+        stack.push_async_callback(self._drain)
 
     def _open(self) -> tuple[FileLock, SqliteFile]:
         lock = FileLock(self.path)

@@ -11,8 +11,6 @@ import logging
 import random
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from types import TracebackType
-from typing import Self
 
 import anyio
 
@@ -34,7 +32,7 @@ from py_p2pstack.errors import (
 )
 from py_p2pstack.events import EventBus
 from py_p2pstack.identity import PeerId, PublicKey
-from py_p2pstack.lifetime import OwnTasks
+from py_p2pstack.lifetime import Entered, OwnTasks
 from py_p2pstack.network.backoff import AddressBackoff
 from py_p2pstack.network.config import SwarmConfig
 from py_p2pstack.network.connection_manager import ConnectionManager
@@ -303,7 +301,7 @@ class LightSwarm:
             await stream.aclose()
 
 
-class LightHost:
+class LightHost(Entered):
     """What protocols need of a host. `async with` is its lifetime: leaving it says goodbye to every peer."""
 
     def __init__(
@@ -327,20 +325,15 @@ class LightHost:
     def __repr__(self) -> str:
         return f"<LightHost {self.name} {self.id} {len(self.network.peers())} peers>"
 
-    async def __aenter__(self) -> Self:
-        async with AsyncExitStack() as stack:
-            await self.network.start(stack)
-            self._stack = stack.pop_all()
+    async def _enter(self, stack: AsyncExitStack) -> None:
+        await self.network.start(stack)
         self.light_network.hosts[self.address] = self
-        return self
+        stack.callback(self._hang_up)
 
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def _hang_up(self) -> None:
         if self.light_network.hosts.get(self.address) is self:  # else it was cut off
             del self.light_network.hosts[self.address]
             self.light_network.refusing.add(self.address)
-        await self._stack.aclose()
 
     @property
     def addrs(self) -> list[Multiaddr]:

@@ -13,8 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from random import Random
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import TypeVar
 
 import anyio
 
@@ -23,7 +22,7 @@ from py_p2pstack.core.datastore import Datastore
 from py_p2pstack.errors import LookupFailure, P2PError, RoutingError
 from py_p2pstack.events import Subscription
 from py_p2pstack.identity import PeerId
-from py_p2pstack.lifetime import OwnTasks
+from py_p2pstack.lifetime import Entered, OwnTasks
 from py_p2pstack.protocols.dht.config import DhtConfig
 from py_p2pstack.protocols.dht.events import OnEvent, QueryEvent
 from py_p2pstack.protocols.dht.found import Found
@@ -41,7 +40,7 @@ LAN = "/lan"  # behind the prefix (go: dual.LanExtension)
 WAITING = 64  # things found that wait to be taken
 
 
-class DualDht:
+class DualDht(Entered):
     """A node of both DHTs; the operations are those of `Dht`, which documents them. `async with` is its lifetime.
 
         async with Host(listen=["/ip4/0.0.0.0/tcp/4001"]) as host, DualDht(host) as dht:
@@ -100,18 +99,10 @@ class DualDht:
     def __repr__(self) -> str:
         return f"<DualDht {self.wan!r} {self.lan!r}>"
 
-    async def __aenter__(self) -> Self:
-        async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self.wan)
-            await stack.enter_async_context(self.lan)
-            self._tasks = await stack.enter_async_context(OwnTasks())
-            self._stack = stack.pop_all()
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self._stack.aclose()
+    async def _enter(self, stack: AsyncExitStack) -> None:
+        await stack.enter_async_context(self.wan)
+        await stack.enter_async_context(self.lan)
+        self._tasks = await stack.enter_async_context(OwnTasks())
 
     @property
     def active(self) -> Dht:

@@ -7,8 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from random import Random
-from types import TracebackType
-from typing import Literal, Self, TypeAlias
+from typing import Literal, TypeAlias
 
 from anyio.abc import TaskGroup
 
@@ -22,7 +21,7 @@ from py_p2pstack.core.notifications import (
 )
 from py_p2pstack.errors import DhtClosed
 from py_p2pstack.events import Subscription
-from py_p2pstack.lifetime import OwnCalls, OwnTasks
+from py_p2pstack.lifetime import Entered, OwnCalls, OwnTasks
 from py_p2pstack.protocols.dht.admission import Admission
 from py_p2pstack.protocols.dht.codec import MessageType
 from py_p2pstack.protocols.dht.config import DhtConfig
@@ -47,7 +46,7 @@ Change: TypeAlias = (
 CHANGES = (PeerIdentified, PeerProtocolsUpdated, PeerDisconnected, LocalAddressesUpdated, LocalReachabilityChanged)
 
 
-class DhtParts:
+class DhtParts(Entered):
     """The parts of a DHT and their tasks. `async with` is their life, inside that of the host."""
 
     def __init__(
@@ -93,43 +92,35 @@ class DhtParts:
 
     # --- lifetime ---------------------------------------------------------------------------------
 
-    async def __aenter__(self) -> Self:
-        async with AsyncExitStack() as stack:
-            tasks = await stack.enter_async_context(OwnTasks())
-            changes = stack.enter_context(self.host.events.subscribe(*CHANGES, buffer=1024))
-            node = self._node
-            self._admission = node.admission = Admission(node, node.table, self.config, tasks)
-            keeper = TableKeeper(node, node.table, TableSnapshot(self._datastore), self.config)
-            self._refresher = Refresher(
-                node, node.table, self._admission, self.config, self._rng, self._lookups.nearest, keeper
-            )
-            stack.callback(self._admission.close)
-            stack.callback(node.messenger.close)
-            stack.push_async_callback(keeper.close)
-            stores = {**self._start_values(tasks), **self._start_providers(tasks)}
-            self._server = Server(self._handlers, stores, self.config)
-            self._modes = Modes(self.host, self._server, self.config)
-            self._modes.start()
-            stack.callback(self._modes.close)
-            tasks.start_soon(self._server.watch_deadlines)
-            tasks.start_soon(node.messenger.watch_deadlines)
-            tasks.start_soon(self._lookups.watch_deadlines)
-            tasks.start_soon(self._follow, changes)
-            if self.config.auto_refresh:
-                tasks.start_soon(self._refresher.run_periodically)
-                tasks.start_soon(self._refresher.run_repairs)
-                tasks.start_soon(self._refresher.keep_addresses)
-            for peer in node.connected_peers():
-                self._admission.found(peer)
-            stack.push_async_callback(self._calls.aclose)
-            self._calls.open()
-            self._stack = stack.pop_all()
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self._stack.aclose()
+    async def _enter(self, stack: AsyncExitStack) -> None:
+        tasks = await stack.enter_async_context(OwnTasks())
+        changes = stack.enter_context(self.host.events.subscribe(*CHANGES, buffer=1024))
+        node = self._node
+        self._admission = node.admission = Admission(node, node.table, self.config, tasks)
+        keeper = TableKeeper(node, node.table, TableSnapshot(self._datastore), self.config)
+        self._refresher = Refresher(
+            node, node.table, self._admission, self.config, self._rng, self._lookups.nearest, keeper
+        )
+        stack.callback(self._admission.close)
+        stack.callback(node.messenger.close)
+        stack.push_async_callback(keeper.close)
+        stores = {**self._start_values(tasks), **self._start_providers(tasks)}
+        self._server = Server(self._handlers, stores, self.config)
+        self._modes = Modes(self.host, self._server, self.config)
+        self._modes.start()
+        stack.callback(self._modes.close)
+        tasks.start_soon(self._server.watch_deadlines)
+        tasks.start_soon(node.messenger.watch_deadlines)
+        tasks.start_soon(self._lookups.watch_deadlines)
+        tasks.start_soon(self._follow, changes)
+        if self.config.auto_refresh:
+            tasks.start_soon(self._refresher.run_periodically)
+            tasks.start_soon(self._refresher.run_repairs)
+            tasks.start_soon(self._refresher.keep_addresses)
+        for peer in node.connected_peers():
+            self._admission.found(peer)
+        stack.push_async_callback(self._calls.aclose)
+        self._calls.open()
 
     def _start_values(self, tasks: TaskGroup) -> dict[MessageType, StoreHandler]:
         config, clock = self.config, self._wall_clock

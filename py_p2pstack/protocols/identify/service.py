@@ -6,8 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
 import anyio
 import anyio.lowlevel
@@ -29,7 +28,7 @@ from py_p2pstack.core.types import Connectedness, Direction
 from py_p2pstack.errors import InvalidKey, P2PError, RecordError, RemoteProtocolError
 from py_p2pstack.events import EventBus, Subscription
 from py_p2pstack.identity import Envelope, PeerId, PeerRecord, PrivateKey, PublicKey
-from py_p2pstack.lifetime import OwnTasks
+from py_p2pstack.lifetime import Entered, OwnTasks
 from py_p2pstack.protocols.identify import codec
 from py_p2pstack.protocols.identify.codec import IdentifyMessage
 from py_p2pstack.protocols.identify.observed import ObservedAddresses
@@ -80,7 +79,7 @@ class IdentifyConfig:
     """Finished tasks kept for the next connection; starting a task costs more than waking one."""
 
 
-class IdentifyService:
+class IdentifyService(Entered):
     """Runs identify for a host. `async with` is its lifetime."""
 
     def __init__(
@@ -103,21 +102,13 @@ class IdentifyService:
         host.mux.add_handler(PROTOCOL, self._answer)
         host.mux.add_handler(PUSH_PROTOCOL, self._take_push)
 
-    async def __aenter__(self) -> Self:
-        async with AsyncExitStack() as stack:
-            tasks = await stack.enter_async_context(OwnTasks())
-            self._workers = WorkerPool(tasks, self._config.max_idle_workers)
-            changes = stack.enter_context(self._host.events.subscribe(LocalAddressesUpdated, LocalProtocolsUpdated))
-            tasks.start_soon(self._push_changes, changes)
-            self._host.network.notify(self)
-            stack.callback(self._host.network.stop_notify, self)
-            self._stack = stack.pop_all()
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self._stack.aclose()
+    async def _enter(self, stack: AsyncExitStack) -> None:
+        tasks = await stack.enter_async_context(OwnTasks())
+        self._workers = WorkerPool(tasks, self._config.max_idle_workers)
+        changes = stack.enter_context(self._host.events.subscribe(LocalAddressesUpdated, LocalProtocolsUpdated))
+        tasks.start_soon(self._push_changes, changes)
+        self._host.network.notify(self)
+        stack.callback(self._host.network.stop_notify, self)
 
     # --- connections come and go (core.network.Notifiee) ------------------------------------------
 
