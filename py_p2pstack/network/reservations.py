@@ -5,6 +5,9 @@ A move between scopes checks the new ones before it changes any: a refusal leave
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
 from py_p2pstack.core.types import ProtocolId
 from py_p2pstack.errors import ConnectionClosed, LocalProtocolError, ResourceLimitExceeded
 from py_p2pstack.identity import PeerId
@@ -27,10 +30,58 @@ class Priority:
     """All of it."""
 
 
-class ConnectionScope:
+class _Place(ABC):
+    """What the places of connections and streams have in common: memory, counted in every scope they are in."""
+
+    __slots__ = ("_table", "closed", "memory")
+
+    _kind: ClassVar[str]
+    _table: ScopeTable
+    closed: bool
+    """Whether the place was given back."""
+    memory: int
+    """Bytes reserved."""
+
+    def reserve_memory(self, size: int, priority: int = Priority.ALWAYS) -> None:
+        """Reserve `size` bytes. Raises ResourceLimitExceeded; ConnectionClosed after `done`."""
+        if self.closed:
+            raise ConnectionClosed(f"the {self._kind} has ended")
+        if size < 0:
+            raise ValueError("a reservation is of at least 0 bytes")
+        table, held, kind = self._table, self.memory + size, self._kind
+        most = self._own_limit().memory
+        if held > most:
+            raise table.count(kind, ResourceLimitExceeded(f"{kind}: memory", most, held))
+        scopes = self._scopes()
+        table.check_memory(scopes, size, priority)
+        for scope in scopes:
+            scope.memory += size
+        self.memory = held
+
+    def release_memory(self, size: int) -> None:
+        """Give `size` reserved bytes back. Raises LocalProtocolError if so many are not reserved."""
+        if self.closed:
+            return
+        if not 0 <= size <= self.memory:
+            raise LocalProtocolError(f"{size} bytes given back, {self.memory} are reserved")
+        for scope in self._scopes():
+            scope.memory -= size
+        self.memory -= size
+
+    @abstractmethod
+    def _own_limit(self) -> ScopeLimit: ...
+
+    @abstractmethod
+    def _scopes(self) -> tuple[Scope, ...]:
+        """The scopes it is counted in."""
+
+
+class ConnectionScope(_Place):
     """The place of one connection. Owned by whoever owns the connection; `done` gives it back."""
 
-    __slots__ = ("_fds", "_inbound", "_ip_keys", "_ips", "_table", "closed", "memory", "peer_scope")
+    __slots__ = ("_fds", "_inbound", "_ip_keys", "_ips", "peer_scope")
+
+    _kind = "connection"
 
     def __init__(
         self,
@@ -49,9 +100,7 @@ class ConnectionScope:
         self.peer_scope: PeerScope | None = None
         """The scope of the proven peer, until `done`."""
         self.closed = False
-        """Whether the place was given back."""
         self.memory = 0
-        """Bytes reserved."""
 
     def set_peer(self, peer: PeerId) -> None:
         """Move the place from transient to `peer`, who is proven now.
@@ -73,27 +122,6 @@ class ConnectionScope:
         table.transient.remove_connection(self._inbound, self._fds, self.memory)
         self.peer_scope = scope
 
-    def reserve_memory(self, size: int, priority: int = Priority.ALWAYS) -> None:
-        """Reserve `size` bytes. Raises ResourceLimitExceeded; ConnectionClosed after `done`."""
-        if self.closed:
-            raise ConnectionClosed
-        table = self._table
-        _check_own_memory(table, "connection", table.limits.connection, self.memory, size)
-        scopes = self._scopes()
-        table.check_memory(scopes, size, priority)
-        for scope in scopes:
-            scope.memory += size
-        self.memory += size
-
-    def release_memory(self, size: int) -> None:
-        """Give `size` reserved bytes back. Raises LocalProtocolError if so many are not reserved."""
-        if self.closed:
-            return
-        _check_release(self.memory, size)
-        for scope in self._scopes():
-            scope.memory -= size
-        self.memory -= size
-
     def done(self) -> None:
         """Give the place back, with its memory; idempotent."""
         if self.closed:
@@ -107,14 +135,19 @@ class ConnectionScope:
             self._table.drop_peer_if_empty(self.peer_scope)
             self.peer_scope = None
 
+    def _own_limit(self) -> ScopeLimit:
+        return self._table.limits.connection
+
     def _scopes(self) -> tuple[Scope, ...]:
         return self.peer_scope or self._table.transient, self._table.system
 
 
-class StreamScope:
+class StreamScope(_Place):
     """The place of one stream. Owned by whoever owns the stream; `done` gives it back."""
 
-    __slots__ = ("_done", "_inbound", "_peer", "_protocol", "_service", "_table", "memory")
+    __slots__ = ("_inbound", "_peer", "_protocol", "_service")
+
+    _kind = "stream"
 
     def __init__(self, table: ScopeTable, peer: PeerScope, inbound: bool) -> None:
         """For the resource manager."""
@@ -123,9 +156,8 @@ class StreamScope:
         self._inbound = inbound
         self._protocol: SharedScope | None = None
         self._service: SharedScope | None = None
-        self._done = False
+        self.closed = False
         self.memory = 0
-        """Bytes reserved."""
 
     def set_protocol(self, protocol: ProtocolId) -> None:
         """Move the place from transient to `protocol`, which is agreed now. Does nothing after `done`.
@@ -133,7 +165,7 @@ class StreamScope:
         Raises ResourceLimitExceeded (the place stays in transient) and LocalProtocolError if it has a
         protocol.
         """
-        if self._done:
+        if self.closed:
             return
         if self._protocol is not None:
             raise LocalProtocolError("the stream's place has a protocol")
@@ -178,7 +210,7 @@ class StreamScope:
 
         Raises ResourceLimitExceeded and LocalProtocolError if it has no protocol yet, or a service.
         """
-        if self._done:
+        if self.closed:
             return
         if self._protocol is None or self._service is not None:
             raise LocalProtocolError("the stream's place has no protocol yet, or a service already")
@@ -189,35 +221,14 @@ class StreamScope:
         self._enter(share, table.services, peer.services)
         self._service = share
 
-    def reserve_memory(self, size: int, priority: int = Priority.ALWAYS) -> None:
-        """Reserve `size` bytes. Raises ResourceLimitExceeded; ConnectionClosed after `done`."""
-        if self._done:
-            raise ConnectionClosed("the stream has ended")
-        table = self._table
-        _check_own_memory(table, "stream", table.limits.stream, self.memory, size)
-        scopes = self._scopes()
-        table.check_memory(scopes, size, priority)
-        for scope in scopes:
-            scope.memory += size
-        self.memory += size
-
-    def release_memory(self, size: int) -> None:
-        """Give `size` reserved bytes back. Raises LocalProtocolError if so many are not reserved."""
-        if self._done:
-            return
-        _check_release(self.memory, size)
-        for scope in self._scopes():
-            scope.memory -= size
-        self.memory -= size
-
     def done(self) -> None:
         """Give the place back, with its memory; idempotent."""
-        if self._done:
+        if self.closed:
             return
         table = self._table
         if self.memory:
             self.release_memory(self.memory)
-        self._done = True
+        self.closed = True
         peer = self._peer
         share = self._protocol
         if self._inbound:
@@ -260,21 +271,12 @@ class StreamScope:
         for scope in both:
             scope.add_stream(self._inbound, self.memory)
 
+    def _own_limit(self) -> ScopeLimit:
+        return self._table.limits.stream
+
     def _scopes(self) -> tuple[Scope, ...]:
         share, service = self._protocol, self._service
         own: tuple[Scope, ...] = (self._table.transient,) if share is None else (share, share.parent)
         if service is not None:
             own = (*own, service, service.parent)
         return (*own, self._peer, self._table.system)
-
-
-def _check_own_memory(table: ScopeTable, kind: str, limit: ScopeLimit, held: int, size: int) -> None:
-    if size < 0:
-        raise ValueError("a reservation is of at least 0 bytes")
-    if held + size > limit.memory:
-        raise table.count(kind, ResourceLimitExceeded(f"{kind}: memory", limit.memory, held + size))
-
-
-def _check_release(held: int, size: int) -> None:
-    if not 0 <= size <= held:
-        raise LocalProtocolError(f"{size} bytes given back, {held} are reserved")

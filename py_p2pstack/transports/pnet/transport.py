@@ -79,10 +79,15 @@ class PnetConnection:
     plaintext: a caller offers it again, as a rule; if it offers something else, that is scrambled in its place.
     """
 
-    __slots__ = ("_ahead", "_head", "_nonce", "_plain", "_psk", "_raw", "_scramble", "_unscramble")
+    __slots__ = (
+        *("_ahead", "_head", "_nonce", "_plain", "_psk", "_raw", "_scramble", "_unscramble"),
+        *("local_address", "remote_address"),
+    )
 
     def __init__(self, raw: RawConnection, psk: bytes, nonce: bytes) -> None:
         self._raw = raw
+        self.local_address = raw.local_address
+        self.remote_address = raw.remote_address
         self._psk = psk
         self._head = nonce
         self._scramble = xsalsa20(psk, nonce)
@@ -93,16 +98,6 @@ class PnetConnection:
 
     def __repr__(self) -> str:
         return f"<PnetConnection over {self._raw!r}>"
-
-    @property
-    def local_address(self) -> Multiaddr:
-        """See `RawConnection.local_address`."""
-        return self._raw.local_address
-
-    @property
-    def remote_address(self) -> Multiaddr:
-        """See `RawConnection.remote_address`."""
-        return self._raw.remote_address
 
     def receive_nowait(self, buffer: memoryview) -> int | None:
         """See `RawConnection.receive_nowait`."""

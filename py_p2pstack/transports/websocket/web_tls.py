@@ -7,7 +7,6 @@ import ssl
 
 from anyio.lowlevel import checkpoint
 
-from py_p2pstack.addresses import Multiaddr
 from py_p2pstack.core.transport import RawConnection
 from py_p2pstack.core.types import Buffer
 
@@ -28,12 +27,14 @@ class WebTlsConnection:
 
     __slots__ = (
         *("_closed", "_drained", "_fault", "_idle", "_incoming", "_offered", "_outgoing", "_raw", "_tls", "_unsent"),
-        "ready",
+        *("local_address", "ready", "remote_address"),
     )
 
     def __init__(self, raw: RawConnection, context: ssl.SSLContext, server_name: str | None) -> None:
         """`server_name`: who the server must be; None: we are the server."""
         self._raw = raw
+        self.local_address = raw.local_address
+        self.remote_address = raw.remote_address
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(
@@ -50,16 +51,6 @@ class WebTlsConnection:
 
     def __repr__(self) -> str:
         return f"<WebTlsConnection over {self._raw!r}>"
-
-    @property
-    def local_address(self) -> Multiaddr:
-        """See `RawConnection.local_address`."""
-        return self._raw.local_address
-
-    @property
-    def remote_address(self) -> Multiaddr:
-        """See `RawConnection.remote_address`."""
-        return self._raw.remote_address
 
     def receive_nowait(self, buffer: memoryview) -> int | None:
         """See `RawConnection.receive_nowait`. One read a call: what is no data cannot hold the caller.
