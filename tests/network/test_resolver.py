@@ -323,7 +323,7 @@ async def test_dns_failures_are_typed_and_unknown_names_have_no_addresses() -> N
 async def test_a_silent_name_server_costs_no_more_than_the_timeout() -> None:
     async with name_server() as port:
         resolver = DnsResolver(ResolverConfig(timeout=0.1), nameservers=[("127.0.0.1", port)])
-        with anyio.fail_after(2), pytest.raises(ResolutionError, match=r"no answer within 0\.1 s"):
+        with anyio.fail_after(30), pytest.raises(ResolutionError, match=r"no answer within 0\.1 s"):
             await resolve(resolver, "/dns4/silent.test/tcp/1")
 
 

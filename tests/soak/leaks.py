@@ -154,7 +154,7 @@ async def connections(count: int, *, progress: Callable[[int], None] = lambda do
 
 async def _gone(host: Host) -> None:
     """Wait until the host has noticed that its peer left."""
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         while host.network.conns():
             await checkpoint()
 

@@ -129,7 +129,7 @@ class BellTransport:
 
 
 async def wait_until(condition: Callable[[], bool]) -> None:
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         while not condition():
             await anyio.lowlevel.checkpoint()
 
