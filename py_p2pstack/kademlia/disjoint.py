@@ -11,12 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterable
 from dataclasses import replace
+from operator import attrgetter
 from typing import Generic, TypeVar
 
 from py_p2pstack.errors import LocalProtocolError
 from py_p2pstack.kademlia.lookup import Candidate, EndReason, Lookup, LookupConfig, LookupResult, PeerState
 
 P = TypeVar("P", bound=Hashable)
+_distance = attrgetter("distance")
 
 
 class _Path(Lookup[P]):
@@ -195,7 +197,7 @@ class DisjointLookup(Generic[P]):
             raise LocalProtocolError("the lookup goes on")
         k = self._config.k
         found = self._reachable()[:k]
-        closest = sorted(self._union().values())[:k]
+        closest = sorted(self._union().values(), key=_distance)[:k]
         return LookupResult(
             target=self.target,
             peers=tuple(candidate.peer for candidate in found),
@@ -236,4 +238,5 @@ class DisjointLookup(Generic[P]):
         return union
 
     def _reachable(self) -> list[Candidate[P]]:
-        return sorted(each for each in self._union().values() if each.state is not PeerState.UNREACHABLE)
+        reachable = (each for each in self._union().values() if each.state is not PeerState.UNREACHABLE)
+        return sorted(reachable, key=_distance)

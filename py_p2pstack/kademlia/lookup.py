@@ -14,7 +14,7 @@ Source: libp2p/specs kad-dht, "Peer routing"; go-libp2p-kad-dht query.go.
 
 from __future__ import annotations
 
-from bisect import insort
+from bisect import bisect_right
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
@@ -91,26 +91,22 @@ class LookupResult(Generic[P]):
 
 
 class Candidate(Generic[P]):
-    """A peer in one lookup; ordered by distance, then by when it was heard of."""
+    """A peer in one lookup."""
 
-    __slots__ = ("distance", "hops", "peer", "referrer", "serial", "state")
+    __slots__ = ("distance", "hops", "peer", "referrer", "state")
 
-    def __init__(self, peer: P, distance: int, referrer: P | None, hops: int, serial: int) -> None:
+    def __init__(self, peer: P, distance: int, referrer: P | None, hops: int) -> None:
         self.peer = peer
         self.distance = distance
         self.referrer = referrer
         self.hops = hops
-        self.serial = serial
         self.state = PeerState.HEARD
-
-    def __lt__(self, other: Candidate[P]) -> bool:
-        return (self.distance, self.serial) < (other.distance, other.serial)
 
 
 class Lookup(Generic[P]):
     """One lookup towards `target`. Ask `next_queries`, report each answer or failure, ask again, until `ended`."""
 
-    __slots__ = ("_by_peer", "_config", "_converged", "_exclude", "_key_of", "_order", "_serial", "_stop", "_width",
+    __slots__ = ("_by_peer", "_config", "_converged", "_distances", "_exclude", "_key_of", "_order", "_stop", "_width",
                  "ended", "heard", "queried", "target", "unreachable", "waiting")  # fmt: skip
 
     def __init__(
@@ -140,8 +136,8 @@ class Lookup(Generic[P]):
         self._width = config.alpha if width is None else max(1, min(width, config.alpha))
         self._converged = False
         self._order: list[Candidate[P]] = []
+        self._distances: list[int] = []
         self._by_peer: dict[P, Candidate[P]] = {}
-        self._serial = 0
         for peer in seeds:
             self._take_in(peer, None, 1)
 
@@ -286,23 +282,24 @@ class Lookup(Generic[P]):
     def _take_in(self, peer: P, referrer: P | None, hops: int) -> bool:
         if peer in self._by_peer or peer in self._exclude:
             return False
-        self._serial += 1
-        candidate = Candidate(peer, self._key_of(peer) ^ self.target, referrer, hops, self._serial)
-        if len(self._order) >= self._config.max_peers and not self._make_room(candidate):
+        distance = self._key_of(peer) ^ self.target
+        if len(self._order) >= self._config.max_peers and not self._make_room(distance):
             return False
-        self._by_peer[peer] = candidate
-        insort(self._order, candidate)
+        candidate = self._by_peer[peer] = Candidate(peer, distance, referrer, hops)
+        index = bisect_right(self._distances, distance)  # of the equally distant, who was heard of first is first
+        self._distances.insert(index, distance)
+        self._order.insert(index, candidate)
         self.heard += 1
         return True
 
-    def _make_room(self, newcomer: Candidate[P]) -> bool:
+    def _make_room(self, distance: int) -> bool:
         """Drop the farthest peer that is only heard of, if it is farther than the newcomer."""
         for index in range(len(self._order) - 1, -1, -1):
             candidate = self._order[index]
-            if candidate < newcomer:
+            if candidate.distance <= distance:
                 return False
             if candidate.state is PeerState.HEARD:
-                del self._order[index]
+                del self._order[index], self._distances[index]
                 del self._by_peer[candidate.peer]
                 self.heard -= 1
                 return True

@@ -58,8 +58,8 @@ class KadPeer:
 
     info: PeerInfo
     connection: ConnectionType = ConnectionType.NOT_CONNECTED
-    _encoded: list[bytes] = field(default_factory=list, init=False, repr=False, compare=False)
-    """Its bytes, once it was sent whole: a server tells of the same peers over and over."""
+    _framed: list[bytes] = field(default_factory=list, init=False, repr=False, compare=False)
+    """Its bytes behind their length, once it was sent whole: a server tells of the same peers over and over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,38 +107,41 @@ def encode(message: Message) -> bytes:
 
 def _encode_peers(parts: list[bytes], tag: bytes, peers: Sequence[KadPeer], room: int, least: int) -> int:
     """Append peers, each in an equal share of the room, or in `least` while there is that; returns the room left."""
+    known = [peer._framed[0] for peer in peers if peer._framed]
+    if known and len(known) == len(peers) and max(map(len, known)) < room // len(peers):
+        parts += (tag, tag.join(known))
+        return room - sum(map(len, known)) - len(known)
     for index, peer in enumerate(peers):
         share = max(room // (len(peers) - index), min(least, room))
-        encoded = _encode_peer(peer, share - 4)  # 4: the tag and the length
-        if encoded:
-            length = varint.encode(len(encoded))
-            parts += (tag, length, encoded)  # protobuf messages concatenate to their merge
-            room -= 1 + len(length) + len(encoded)
+        framed = _encode_peer(peer, share - 4)  # 4: the tag and the length
+        if framed:
+            parts += (tag, framed)  # protobuf messages concatenate to their merge
+            room -= 1 + len(framed)
     return room
 
 
 def _encode_peer(peer: KadPeer, limit: int) -> bytes:
-    """One Peer in at most `limit` bytes; b"" if it has addresses and none fits."""
-    if peer._encoded and len(peer._encoded[0]) <= limit:
-        return peer._encoded[0]
+    """One Peer in at most `limit` bytes, behind its length; b"" if it has addresses and none fits."""
     peer_id = peer.info.peer_id.to_bytes()
     out = bytearray((0x0A, len(peer_id)))
     out += peer_id
     if peer.connection:
         out += bytes((0x18, peer.connection))
     bare = len(out)
+    whole = True
     for address in peer.info.addresses:
         data = address.to_bytes()
         piece = b"\x12" + varint.encode(len(data)) + data
-        if len(out) + len(piece) > limit:
+        whole = len(out) + len(piece) <= limit
+        if not whole:
             break
         out += piece
-    else:
-        if len(out) <= limit:
-            peer._encoded[:] = [bytes(out)]
-    if len(out) == bare and (peer.info.addresses or bare > limit):
+    if bare > limit or (len(out) == bare and peer.info.addresses):
         return b""
-    return bytes(out)
+    framed = varint.encode(len(out)) + out
+    if whole:
+        peer._framed[:] = [framed]
+    return framed
 
 
 def decode(data: bytes, *, max_peers: int, max_providers: int | None = None) -> Message:

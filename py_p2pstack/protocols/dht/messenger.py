@@ -21,7 +21,14 @@ import anyio
 from py_p2pstack.core.peerstore import Peerstore
 from py_p2pstack.core.stream import Stream
 from py_p2pstack.core.types import ProtocolId
-from py_p2pstack.errors import ConnectionClosed, OperationTimeout, RemoteProtocolError, StreamError, StreamReset
+from py_p2pstack.errors import (
+    ConnectionClosed,
+    DhtClosed,
+    OperationTimeout,
+    RemoteProtocolError,
+    StreamError,
+    StreamReset,
+)
 from py_p2pstack.identity import PeerId
 from py_p2pstack.locks import Lock
 from py_p2pstack.network.deadlines import Deadlines
@@ -162,6 +169,7 @@ class Messenger:
         self._host = host
         self._config = config
         self._lines: OrderedDict[PeerId, _Line] = OrderedDict()
+        self._closed = False
         self._deadlines = Deadlines(config.request_timeout)
         self._encoded: tuple[Message | None, bytes] = None, b""  # the last request: a lookup sends it to fifty peers
 
@@ -227,12 +235,15 @@ class Messenger:
                 del self._lines[peer]
 
     def close(self) -> None:
-        """Hang up every stream."""
+        """Hang up every stream; who asks from here on gets DhtClosed."""
+        self._closed = True
         for line in self._lines.values():
             line.hang_up()
         self._lines.clear()
 
     def _line(self, peer: PeerId) -> _Line:
+        if self._closed:
+            raise DhtClosed("the DHT was left")
         line = self._lines.get(peer)
         if line is not None:
             self._lines.move_to_end(peer)

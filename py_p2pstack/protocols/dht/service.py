@@ -86,7 +86,7 @@ class Dht(DhtParts):
             operation.tell_of(FinalPeer, peer)
             return self.host.peerstore.peer_info(peer)
         if state is None:
-            raise PeerNotFound(f"none of the {result.queried} peers asked knows {peer}")
+            raise PeerNotFound(f"nobody who was asked ({result.queried} in all) knows {peer}")
         raise PeerNotFound(f"{peer} is known, but cannot be reached")
 
     async def get_closest_peers(

@@ -5,7 +5,15 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from py_p2pstack.errors import ConnectionClosed, DialError, OperationTimeout, P2PError, RemoteProtocolError, StreamReset
+from py_p2pstack.errors import (
+    ConnectionClosed,
+    DhtClosed,
+    DialError,
+    OperationTimeout,
+    P2PError,
+    RemoteProtocolError,
+    StreamReset,
+)
 from py_p2pstack.protocols.dht import codec
 from py_p2pstack.protocols.dht.codec import Message, MessageType
 from py_p2pstack.protocols.dht.messenger import MAX_OWED, MAX_REUSE_FAILURES, MAX_UNDER_WAY, PROVED, Messenger
@@ -296,6 +304,8 @@ async def test_closing_hangs_up_everybody() -> None:
         await messenger.request(peer(2), PING)
         messenger.close()
     assert all(stream.was_reset for stream in host.opened)
+    with pytest.raises(DhtClosed):
+        await messenger.request(peer(2), PING)
     assert len(messenger) == 0
 
 
