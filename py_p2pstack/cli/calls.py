@@ -121,7 +121,7 @@ class Calls:
         try:
             info = PeerInfo.parse(peer)
         except InvalidAddress as fault:
-            raise Failure(Exit.USAGE, str(fault), "give an address ending in /p2p/<peer id>") from None
+            raise Failure(Exit.USAGE, str(fault), "write it as /ip4/…/tcp/…/p2p/<peer id>") from None
         await self._host.connect(info)
         return info.peer_id
 

@@ -156,6 +156,8 @@ class ControlServer:
                     told = Failure(Exit.ERROR, f"the node failed: {type(fault).__name__}", "see its log")
                 elif told.code == Exit.NO_PEERS:
                     told.remedy = "the node that runs knows nobody yet: restart it with a reachable --bootstrap"
+                    if request.get("call") in ("dht.put", "dht.provide"):
+                        told.remedy += "; it keeps this, and tells others as soon as there are any"
                 await lines.send(to_line({"error": told.to_json()}))
             else:
                 await lines.send(to_line({"result": result}))

@@ -34,6 +34,8 @@ def test_a_node_that_knows_nobody_is_told_so(p2pstack: Command, tmp_path: Path) 
     try:
         told = one_error(p2pstack("dht", "put", "x", "y", "--data-dir", tmp_path), 5)
         assert "knows nobody yet" in told
+        assert "it keeps this" in told
+        assert p2pstack("dht", "get", "x", "--data-dir", tmp_path).out == b"y"
     finally:
         node.process.kill()
         node.process.communicate()

@@ -26,7 +26,7 @@ def require() -> Callable[..., Any]:
     try:
         from Crypto.Cipher import Salsa20
     except ImportError:
-        raise SecurityError('private networks need an extra: pip install "py_p2pstack[pnet]"') from None
+        raise SecurityError('private networks need an extra: pip install "py-p2pstack[pnet]"') from None
     make: Callable[..., Any] = Salsa20.new
     return make
 

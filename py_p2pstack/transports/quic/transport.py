@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from py_p2pstack.transports.quic.sockets import DatagramSocket
 
 Bind: TypeAlias = "Callable[[Endpoint, Multiaddr], DatagramSocket]"
-_MISSING = "QUIC needs the extra `quic`: pip install py-p2pstack[quic]"
+_MISSING = 'QUIC needs an extra: pip install "py-p2pstack[quic]"'
 
 
 class QuicTransport:

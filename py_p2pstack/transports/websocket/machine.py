@@ -17,7 +17,7 @@ _END = b"\r\n\r\n"
 _ASCII = (
     bytes(range(128)) + b"?" * 128
 )  # the package fails at, or logs, other bytes; only headers that it ignores have any
-_MISSING = 'WebSocket needs an extra: pip install "py_p2pstack[ws]"'
+_MISSING = 'WebSocket needs an extra: pip install "py-p2pstack[ws]"'
 
 
 def require() -> Mask:

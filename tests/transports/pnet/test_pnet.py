@@ -99,7 +99,7 @@ def test_without_the_extra_one_is_told_what_to_install(monkeypatch: pytest.Monke
         return real(name, *args)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(SecurityError, match=r"py_p2pstack\[pnet\]"):
+    with pytest.raises(SecurityError, match=r"py-p2pstack\[pnet\]"):
         PnetTransport(MemoryTransport(MemoryNetwork(), "alice"), KEY)
 
 

@@ -117,5 +117,5 @@ def test_arbitrary_heads_raise_nothing_but_a_remote_protocol_error(data: bytes, 
 
 def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "websockets", None)
-    with pytest.raises(UnsupportedAddress, match=r'pip install "py_p2pstack\[ws\]"'):
+    with pytest.raises(UnsupportedAddress, match=r'pip install "py-p2pstack\[ws\]"'):
         require()

@@ -226,9 +226,9 @@ async def test_a_hang_up_in_the_opening_is_an_error() -> None:
 async def test_without_the_extra_hosts_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     async with Host() as alice, Host(listen=["/ip4/127.0.0.1/tcp/0/ws"]) as bob:
         monkeypatch.setitem(sys.modules, "websockets", None)
-        with pytest.raises(DialError, match=r'pip install "py_p2pstack\[ws\]"'):
+        with pytest.raises(DialError, match=r'pip install "py-p2pstack\[ws\]"'):
             await alice.connect(bob.full_addresses[0])
-        with pytest.raises(ListenError, match=r'pip install "py_p2pstack\[ws\]"'):
+        with pytest.raises(ListenError, match=r'pip install "py-p2pstack\[ws\]"'):
             await alice.network.listen(Multiaddr.parse("/ip4/127.0.0.1/tcp/0/ws"))
         await alice.network.listen(Multiaddr.parse("/ip4/127.0.0.1/tcp/0"))
 
