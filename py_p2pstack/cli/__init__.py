@@ -28,16 +28,20 @@ def entry_point() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a code page without some letter is no reason to end
     try:
+        sys.exit(_run())
+    except KeyboardInterrupt:  # while importing
+        sys.exit(130)
+
+
+def _run() -> int:
+    try:
         import click
         import platformdirs
         import rich
     except ModuleNotFoundError as fault:
         print(f'error: {fault.name} is not installed → pip install "py-p2pstack[cli]"', file=sys.stderr)
-        sys.exit(1)
+        return 1
     del click, platformdirs, rich
-    try:
-        from py_p2pstack.cli.main import run
+    from py_p2pstack.cli.main import run
 
-        sys.exit(run())
-    except KeyboardInterrupt:  # while importing
-        sys.exit(130)
+    return run()
