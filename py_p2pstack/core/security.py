@@ -27,11 +27,12 @@ class RecordLayer(Protocol):
         """Seal at most `max_plaintext` bytes as one record at the start of `out`; returns the record's size."""
         ...
 
-    def open_records(self, data: memoryview) -> tuple[list[bytes], int]:
-        """Open every whole record in `data`: the plaintexts, and how many bytes were used.
+    def open_record(self, data: memoryview, start: int) -> tuple[Buffer, int]:
+        """Open the record at `start` of `data`: its plaintext, maybe none, and where the next one begins.
 
-        What is left (less than one record) must be offered again with more behind it. Raises DecryptError; the
-        channel is dead from then on. Its counters do not move for a record that fails.
+        That is `start` itself while the record is not whole: offer it again with more behind it. The plaintext may
+        stand in a buffer that all channels of a thread share: use it before the next record, and before any await.
+        Raises DecryptError; the channel is dead from then on. Its counters do not move for a record that fails.
         """
         ...
 

@@ -20,7 +20,7 @@ class StreamOpened(NamedTuple):
 
 
 class StreamReadable(NamedTuple):
-    """Bytes, an end of input or a reset came."""
+    """Bytes came for a stream that had none unread, an end of input, or a reset."""
 
     stream: StreamState
 
@@ -131,4 +131,4 @@ class MuxerMachine(Protocol):
 
     def next_record(self, room: int) -> list[Buffer]: ...
 
-    def receive_data(self, plaintext: bytes, now: float, events: list[Event]) -> bytes: ...
+    def receive_data(self, plaintext: Buffer, now: float, events: list[Event]) -> bytes: ...

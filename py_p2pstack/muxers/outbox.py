@@ -7,9 +7,7 @@ sender that waits is woken once, when its own bytes are out.
 
 from __future__ import annotations
 
-import threading
 from collections import deque
-from mmap import mmap
 
 import anyio
 from anyio import CancelScope
@@ -19,6 +17,7 @@ from py_p2pstack.core.security import RecordLayer
 from py_p2pstack.core.transport import RawConnection
 from py_p2pstack.errors import P2PError
 from py_p2pstack.muxers.machine import MuxerMachine
+from py_p2pstack.wire.scratch import Scratch
 
 CONNECTION_HIGH = 512 * 1024  # bytes queued in all streams above which each sender waits for its own to be out
 _BATCH = 448 * 1024  # bytes sealed between two yields: bounds a ping's wait under bulk
@@ -27,14 +26,7 @@ _FLUSH_TIMEOUT = 1.0  # seconds that closing waits for queued bytes and the go-a
 _LAST_WORDS = 0.25  # seconds in which the reader may still find the go-away of a peer that cut us off
 
 
-class _Scratch(threading.local):
-    """A buffer used between two awaits, shared by all sessions of a thread; takes up memory where it is used."""
-
-    def __init__(self) -> None:
-        self.batch = memoryview(mmap(-1, _BATCH + 65537))
-
-
-_scratch = _Scratch()
+_scratch = Scratch(_BATCH + 65537)
 
 
 class Outbox:
@@ -168,7 +160,7 @@ class Outbox:
     def _send_batch(self) -> None:
         """Pull records up to a batch, seal them, send what the pipe takes, keep the rest."""
         machine, records = self._machine, self._records
-        view = _scratch.batch
+        view = _scratch.view
         size = len(self._head)
         if size:
             view[:size] = self._head

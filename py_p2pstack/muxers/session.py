@@ -7,11 +7,9 @@ read goes out with one call behind it. How things leave is the outbox's affair.
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from mmap import mmap
 from typing import Any
 
 import anyio
@@ -20,7 +18,7 @@ from py_p2pstack.core.error_codes import StreamCode
 from py_p2pstack.core.muxer import ConnectionInfo, MemoryBudget, MuxedStream
 from py_p2pstack.core.security import RecordLayer
 from py_p2pstack.core.transport import RawConnection
-from py_p2pstack.core.types import Direction
+from py_p2pstack.core.types import Buffer, Direction
 from py_p2pstack.errors import ConnectionClosed, P2PError, RemoteProtocolError
 from py_p2pstack.event_loop import clock, signals
 from py_p2pstack.muxers.machine import Event, MuxerMachine, StreamEnded, StreamOpened, StreamReadable
@@ -30,21 +28,20 @@ from py_p2pstack.muxers.stream import SessionStream
 from py_p2pstack.muxers.stream_state import StreamState
 from py_p2pstack.muxers.yamux.config import YamuxConfig
 from py_p2pstack.muxers.yamux.machine import YamuxMachine
+from py_p2pstack.wire.scratch import Scratch
 
 _READ = 512 * 1024  # bytes read at once: what several records need, and little enough for the cache
-_TINY = 256  # bytes: where records are smaller on average, half of what was read is opened at a time
+_RECORDS = 256  # opened at a time: of very many tiny ones the rest waits until others had their turn
 
 
-class _Scratch(threading.local):
-    """A buffer used between two awaits, shared by all sessions of a thread; takes up memory where it is used."""
-
-    def __init__(self) -> None:
-        self.inbound = memoryview(mmap(-1, _READ + 65537))
+class _Inbound(Scratch):
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
         # glibc's malloc gives freed memory back to the kernel, batch by batch, unless it saw a large block freed.
         bytes(4 * _READ)
 
 
-_scratch = _Scratch()
+_inbound = _Inbound(_READ + 65537)
 
 
 class Session:
@@ -68,8 +65,7 @@ class Session:
         self._raw = raw
         self._records = records
         self._partial = unread
-        self._unopened = False
-        self._early = early_plaintext
+        self._rest = early_plaintext
         self.outbox = Outbox(self.machine, raw, records, unsent)
         """What leaves."""
         self.signal = signals()
@@ -232,11 +228,10 @@ class Session:
         """Read until the end; returns why it ended."""
         raw, machine = self._raw, self.machine
         try:
-            early, self._early = [self._early] if self._early else [], b""
-            await self._feed(early + self._open(memoryview(self._partial)))
+            await self._feed(memoryview(self._partial))
             self.outbox.send_now()
             while not machine.went_away:  # a code other than 0: the peer has cut, not merely said goodbye
-                view = _scratch.inbound
+                view = _inbound.view
                 kept = len(self._partial)
                 view[:kept] = self._partial
                 count = raw.receive_nowait(view[kept:])
@@ -247,12 +242,11 @@ class Session:
                     break
                 self.bytes_in += count
                 self.outbox.may_inline()
-                await self._feed(self._open(view[: kept + count]))
-                while self._unopened:
-                    await self._feed(self._open(memoryview(self._partial)))
+                await self._feed(view[: kept + count])
                 if machine.full:
                     await self._wait_for_readers()
-            return ConnectionClosed("the peer closed the connection", code=machine.went_away, remote=True)
+        except ConnectionClosed:  # a goodbye of the security protocol
+            pass
         except RemoteProtocolError as fault:
             events: list[Event] = []
             machine.fail_all(_closed_by(fault), events)
@@ -264,6 +258,7 @@ class Session:
             return fault
         except OSError as fault:
             return ConnectionClosed(f"the connection broke: {fault}", code=machine.went_away, remote=True)
+        return ConnectionClosed("the peer closed the connection", code=machine.went_away, remote=True)
 
     async def _wait_for_readers(self) -> None:
         """Without windows, not reading is the only way to hold a peer back; streams that stay full are reset."""
@@ -276,40 +271,48 @@ class Session:
             assert isinstance(stream, SessionStream)
             self.reset(stream, StreamCode.RESOURCE_LIMIT_EXCEEDED)
 
-    def _open(self, sealed: memoryview) -> list[bytes]:
-        """Open what is whole, keep the rest; of very many records open some: others shall have a turn."""
-        some = len(sealed) // 2 if len(sealed) > _READ // 2 else len(sealed)
-        plaintexts, used = self._records.open_records(sealed[:some])
-        self._unopened = some < len(sealed) and len(plaintexts) > some // _TINY
-        if some < len(sealed) and not self._unopened:
-            more, taken = self._records.open_records(sealed[used:])
-            plaintexts += more
-            used += taken
-        self._partial = bytes(sealed[used:])
-        return plaintexts
+    async def _feed(self, sealed: memoryview) -> None:
+        """Take in what came, give those it woke a turn, and send what they had to say with one call."""
+        more = True
+        while more:
+            self.outbox.corked = True
+            try:
+                more = self._take_in(sealed)
+                await anyio.lowlevel.checkpoint()
+            finally:
+                self.outbox.corked = False
+            if self.machine.has_output:
+                self.outbox.send_now()
+            sealed = memoryview(self._partial)
 
-    async def _feed(self, plaintexts: list[bytes]) -> None:
-        """Feed the machine, give those it woke a turn, and send what they had to say with one call."""
-        machine = self.machine
-        now = self._now()
-        self.outbox.corked = True
+    def _take_in(self, sealed: memoryview) -> bool:
+        """Open whole records, feed each to the machine, keep the rest; returns whether others shall go first."""
+        receive, open_record, now = self.machine.receive_data, self._records.open_record, self._now()
+        plaintext: Buffer = self._rest
+        self._rest = b""
+        end = 0
+        more = True
         try:
-            for plaintext in plaintexts:
-                rest = plaintext
-                while rest:
-                    events: list[Event] = []
-                    try:
-                        rest = machine.receive_data(rest, now, events)
-                    finally:  # what came before a fault counts
+            for _ in range(_RECORDS):
+                if not plaintext:
+                    start = end
+                    plaintext, end = open_record(sealed, start)
+                    if end == start:
+                        more = False
+                        break
+                events: list[Event] = []
+                try:
+                    plaintext = self._rest = receive(plaintext, now, events)
+                finally:  # what came before a fault counts
+                    if events:
                         self._dispatch(events)
-                    if rest:
-                        await anyio.lowlevel.checkpoint()
-            del plaintexts
-            await anyio.lowlevel.checkpoint()
+                if plaintext:
+                    break
         finally:
-            self.outbox.corked = False
-        if machine.has_output:
-            self.outbox.send_now()
+            self._partial = bytes(sealed[end:])
+        if self._openers:
+            self._grant()
+        return more
 
     def _dispatch(self, events: list[Event]) -> None:
         """Wake and tell whom events concern; the list may grow meanwhile."""

@@ -107,26 +107,22 @@ class StreamState:
                 to_send[0] = view[size:]
                 return
 
-    def deliver(self, plaintext: bytes, start: int, stop: int) -> None:
-        """Take in received bytes without copying, unless the piece is small beside what it would keep alive."""
+    def deliver(self, plaintext: Buffer, start: int, stop: int) -> None:
+        """Take in received bytes: copied, unless they are the whole of a bytes object."""
         size = stop - start
         self.unread += size
         received = self.received
-        if size < _SMALL:
-            if received and type(tail := received[-1]) is bytearray and len(tail) < _GATHERED:
-                tail += plaintext[start:stop]
+        piece = plaintext[start:stop]
+        if size < _SMALL and received:
+            tail = received[-1]
+            if type(tail) is bytearray and len(tail) < _GATHERED:
+                tail += piece
                 return
             # one small piece stays a bytes object; the second begins a gathering buffer
-            if received and len(received[-1]) < _SMALL:
-                received[-1] = bytearray(received[-1]) + plaintext[start:stop]
-            else:
-                received.append(plaintext[start:stop])
-        elif size == len(plaintext):
-            received.append(plaintext)
-        elif 2 * size < len(plaintext):
-            received.append(plaintext[start:stop])
-        else:
-            received.append(memoryview(plaintext)[start:stop])
+            if len(tail) < _SMALL:
+                received[-1] = bytearray(tail) + piece
+                return
+        received.append(bytes(piece))
 
     def read(self, max_bytes: int) -> bytes:
         """Give out 1..max_bytes of what came; the caller checked that something did."""

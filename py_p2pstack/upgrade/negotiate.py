@@ -79,16 +79,17 @@ class SealedPipe:
         self._pipe.send_last(bytes(out[: self._records.seal_into(data, out)]))
 
     async def receive(self) -> bytes:
-        """Wait for at least one record; returns the plaintext."""
+        """Wait for a record that is not empty; returns the plaintext."""
         while True:
             with memoryview(self._sealed) as view:
-                plaintexts, used = self._records.open_records(view)
-            del self._sealed[:used]
-            if data := b"".join(plaintexts):
-                return data
-            if plaintexts:  # empty ones: without a pause here a peer faster than us could keep the timeout from firing
+                plaintext, end = self._records.open_record(view, 0)
+            del self._sealed[:end]
+            if plaintext:
+                return bytes(plaintext)
+            if end:  # an empty one: without a pause here a peer faster than us could keep the timeout from firing
                 await checkpoint()
-            self._sealed += await self._pipe.receive()
+            else:
+                self._sealed += await self._pipe.receive()
 
 
 class _Pipe(Protocol):

@@ -1,1 +1,1 @@
-"""Bytes that every protocol shares: unsigned varints, bounded framing, and the generated protobuf modules."""
+"""Bytes that every protocol shares: unsigned varints, bounded framing, buffers, and the generated protobuf modules."""

@@ -20,6 +20,7 @@ from py_p2pstack.core.transport import RawConnection
 from py_p2pstack.errors import ConnectionClosed
 from py_p2pstack.security.noise import NoiseTransport
 from py_p2pstack.testing import virtual_time
+from py_p2pstack.testing.contracts.security_case import open_records
 from py_p2pstack.transports.memory import MemoryNetwork, MemoryTransport
 from py_p2pstack.transports.tcp import TcpTransport
 from py_p2pstack.upgrade.multistream import lazy_proposal
@@ -98,7 +99,7 @@ class Mallory:
                     del self._plain[:end]
                     return Frame(kind, flags, stream, length, body)
             while True:
-                plaintexts, used = self.records.open_records(memoryview(bytes(self._sealed)))
+                plaintexts, used = open_records(self.records, self._sealed)
                 del self._sealed[:used]
                 if plaintexts:
                     break

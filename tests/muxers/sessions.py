@@ -41,19 +41,14 @@ class FramedRecords:
         out[3 : 3 + size] = plaintext
         return 3 + size
 
-    def open_records(self, data: memoryview) -> tuple[list[bytes], int]:
+    def open_record(self, data: memoryview, start: int) -> tuple[Buffer, int]:
         """See `core.security.RecordLayer`."""
-        found = []
-        start = 0
-        while len(data) - start >= 3:
-            if data[start] == 0xFF:
-                raise DecryptError("a forged record")
-            end = start + 3 + int.from_bytes(data[start + 1 : start + 3], "big")
-            if end > len(data):
-                break
-            found.append(bytes(data[start + 3 : end]))
-            start = end
-        return found, start
+        if len(data) - start < 3:
+            return b"", start
+        if data[start] == 0xFF:
+            raise DecryptError("a forged record")
+        end = start + 3 + int.from_bytes(data[start + 1 : start + 3], "big")
+        return (data[start + 3 : end], end) if end <= len(data) else (b"", start)
 
 
 def record(plaintext: bytes) -> bytes:

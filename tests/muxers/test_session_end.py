@@ -181,20 +181,25 @@ async def test_a_violation_is_answered_with_a_go_away() -> None:
     assert said[-1] == Frame(GO_AWAY, 0, 0, 1)
 
 
-async def test_what_came_before_a_violation_counts() -> None:
+async def serve_one(bob: Session) -> SessionStream:
+    """Serve bob to his end; the one stream he was given."""
     seen: list[object] = []
-    one, other = raw_pair()
-    bob = session(one, Direction.INBOUND)
-    other.send_nowait(record(frame(WINDOW, SYN, 1, 0) + bytes([9]) * 12))
 
     def accept(stream: object) -> bool:
         seen.append(stream)
         return True
 
     await bob.serve(accept)
-    assert len(seen) == 1
     (stream,) = seen
     assert isinstance(stream, SessionStream)
+    return stream
+
+
+async def test_what_came_before_a_violation_counts() -> None:
+    one, other = raw_pair()
+    bob = session(one, Direction.INBOUND)
+    other.send_nowait(record(frame(WINDOW, SYN, 1, 0) + bytes([9]) * 12))
+    stream = await serve_one(bob)
     with pytest.raises(ConnectionClosed) as caught:
         await stream.receive()
     assert isinstance(caught.value.__cause__, RemoteProtocolError)
@@ -203,6 +208,16 @@ async def test_what_came_before_a_violation_counts() -> None:
 async def test_a_forged_record_ends_the_connection() -> None:
     bob, _ = await run_against(b"\xff" * 20)
     assert isinstance(bob.close_reason, DecryptError)
+
+
+async def test_what_came_before_a_forged_record_can_be_read() -> None:
+    one, other = raw_pair()
+    bob = session(one, Direction.INBOUND)
+    other.send_nowait(record(frame(DATA, SYN, 1, body=b"hello")) + b"\xff" * 20)
+    stream = await serve_one(bob)
+    assert await stream.receive() == b"hello"
+    with pytest.raises(ConnectionClosed):
+        await stream.receive()
 
 
 async def test_a_go_away_with_a_code_ends_the_connection() -> None:

@@ -10,6 +10,7 @@ from py_p2pstack.core.muxer import MuxedStream
 from py_p2pstack.core.transport import RawConnection
 from py_p2pstack.core.types import Direction
 from py_p2pstack.muxers.session import Session
+from py_p2pstack.testing.contracts.security_case import open_records
 from py_p2pstack.testing.pairs import raw_pair
 from tests.muxers.sessions import FramedRecords, Spy, connected, quiet, read_exactly, session
 from tests.muxers.yamux.wire import DATA, GO_AWAY, PING, SYN, Frame, frame, frames
@@ -76,7 +77,7 @@ def arrived(raw: RawConnection) -> tuple[bytes, list[Frame]]:
     buffer = memoryview(bytearray(1000))
     count = raw.receive_nowait(buffer)
     assert count is not None
-    plaintexts, _ = FramedRecords().open_records(buffer[13:count])
+    plaintexts, _ = open_records(FramedRecords(), buffer[13:count])
     return bytes(buffer[:13]), frames(b"".join(plaintexts))
 
 

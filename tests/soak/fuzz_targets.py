@@ -35,6 +35,7 @@ from py_p2pstack.protocols.identify.codec import IdentifyMessage
 from py_p2pstack.security.noise import NoiseTransport
 from py_p2pstack.security.noise.machine import NoiseHandshake
 from py_p2pstack.security.noise.records import NoiseRecords
+from py_p2pstack.testing.contracts.security_case import open_records
 from py_p2pstack.transports.websocket.codec import FrameReader
 from py_p2pstack.transports.websocket.machine import ClientOpening, Opening, ServerOpening, require
 from py_p2pstack.upgrade.multistream import LazyReply, Proposer, Responder, lazy_proposal
@@ -115,7 +116,7 @@ def _noise(side: int) -> Callable[[bytes, random.Random], None]:
 
 
 def _records(data: bytes, rng: random.Random) -> None:
-    opened, used = NoiseRecords(bytes(32), bytes(32)).open_records(memoryview(data))
+    opened, used = open_records(NoiseRecords(bytes(32), bytes(32)), data)
     assert used <= len(data)
     assert sum(map(len, opened)) <= used
 

@@ -12,6 +12,7 @@ from py_p2pstack.core.security import SecurityTransport
 from py_p2pstack.core.types import Direction
 from py_p2pstack.security.noise import NoiseTransport
 from py_p2pstack.security.tls import TlsTransport
+from py_p2pstack.testing.contracts.security_case import open_records
 from py_p2pstack.upgrade.multistream import lazy_proposal
 from py_p2pstack.upgrade.negotiate import RawPipe, secure
 from tests.upgrade.pipes import raw_pair
@@ -51,7 +52,7 @@ async def test_both_sides_know_all_of_the_connection() -> None:
     assert bob.info.direction is Direction.INBOUND
     assert bob.info.remote_peer == ALICE_ID
     assert alice.info.remote_public_key.peer_id() == BOB_ID
-    assert bob.records.open_records(memoryview(seal(alice.records, b"hi")))[0] == [b"hi"]
+    assert open_records(bob.records, seal(alice.records, b"hi"))[0] == [b"hi"]
 
 
 @pytest.mark.parametrize(("chunk", "capacity"), [(1, 64), (7, 40), (65536, 30)])
@@ -113,8 +114,8 @@ async def test_without_early_negotiation_the_muxer_is_agreed_on_inside_the_chann
     bob = upgrader(BOB, muxers=[YAMUX])
     one, other = await upgrade_both(alice, bob)
     assert (one.info.muxer, other.info.muxer) == (YAMUX, YAMUX)
-    assert other.records.open_records(memoryview(seal(one.records, b"hi")))[0] == [b"hi"]
-    assert one.records.open_records(memoryview(seal(other.records, b"ho")))[0] == [b"ho"]
+    assert open_records(other.records, seal(one.records, b"hi"))[0] == [b"hi"]
+    assert open_records(one.records, seal(other.records, b"ho"))[0] == [b"ho"]
 
 
 async def test_nothing_the_dialer_sends_early_is_lost() -> None:

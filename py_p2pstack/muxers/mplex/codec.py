@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from py_p2pstack.core.types import Buffer
 from py_p2pstack.errors import RemoteProtocolError
 from py_p2pstack.muxers.mplex.config import MAX_MESSAGE
 from py_p2pstack.wire import varint
@@ -28,7 +29,7 @@ def encode_header(stream_id: int, flag: int, size: int) -> bytes:
     return varint.encode(stream_id << 3 | flag) + varint.encode(size)
 
 
-def decode_header(data: bytes, offset: int) -> tuple[int, int, int, int] | None:
+def decode_header(data: Buffer, offset: int) -> tuple[int, int, int, int] | None:
     """Read a header: (stream, flag, size of the body, offset behind it); None while it is not whole.
 
     Raises RemoteProtocolError for a malformed varint, an unknown flag, a body of more than a mebibyte.

@@ -157,7 +157,7 @@ class MplexMachine(Streams):
 
     # --- receiving --------------------------------------------------------------------------------
 
-    def receive_data(self, plaintext: bytes, now: float, events: list[Event]) -> bytes:
+    def receive_data(self, plaintext: Buffer, now: float, events: list[Event]) -> bytes:
         """Take in opened bytes; what happened is appended to `events`.
 
         Returns what is left behind a few hundred messages, to be handed in again when others had their turn. Raises
@@ -174,10 +174,10 @@ class MplexMachine(Streams):
                 continue
             messages += 1
             if messages > _MESSAGES:
-                return plaintext[position:]
+                return bytes(plaintext[position:])
             header = decode_header(plaintext, position)
             if header is None:
-                self._head = plaintext[position:]
+                self._head = bytes(plaintext[position:])
                 break
             stream_id, flag, self._body_left, position = header
             self._body_stream = self._take_header(stream_id, flag, now, events)
@@ -217,7 +217,7 @@ class MplexMachine(Streams):
         self._prepare(stream)
         events.append(StreamOpened(stream))
 
-    def _take_body(self, plaintext: bytes, position: int, end: int, events: list[Event]) -> int:
+    def _take_body(self, plaintext: Buffer, position: int, end: int, events: list[Event]) -> int:
         """Hand the body, or as much of it as is here, to its stream; returns where the rest begins."""
         stop = min(end, position + self._body_left)
         size = stop - position
@@ -228,10 +228,11 @@ class MplexMachine(Streams):
                 self.reset(stream, StreamCode.RESOURCE_LIMIT_EXCEEDED, events)
             else:
                 self.buffered += size
+                if not stream.received:
+                    events.append(StreamReadable(stream))
                 stream.deliver(plaintext, position, stop)
                 if stream.unread > stream.capacity:
                     self.full[stream] = None
-                events.append(StreamReadable(stream))
         return stop
 
     def _take_close(self, stream: StreamState, events: list[Event]) -> None:

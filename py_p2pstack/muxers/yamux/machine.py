@@ -192,7 +192,7 @@ class YamuxMachine(Streams):
 
     # --- receiving --------------------------------------------------------------------------------
 
-    def receive_data(self, plaintext: bytes, now: float, events: list[Event]) -> bytes:
+    def receive_data(self, plaintext: Buffer, now: float, events: list[Event]) -> bytes:
         """Take in opened bytes; what happened is appended to `events`.
 
         Returns what is left behind a few hundred frames, to be handed in again when others had their turn: one record
@@ -210,11 +210,11 @@ class YamuxMachine(Streams):
                 position = self._take_body(plaintext, position, end, now, events)
                 continue
             if end - position < HEADER_SIZE:
-                self._head = plaintext[position:]
+                self._head = bytes(plaintext[position:])
                 break
             frames += 1
             if frames > _FRAMES:
-                return plaintext[position:]
+                return bytes(plaintext[position:])
             version, kind, flags, stream_id, length = unpack_from(plaintext, position)
             position += HEADER_SIZE
             if version != VERSION or kind > _GO_AWAY:
@@ -293,7 +293,7 @@ class YamuxMachine(Streams):
         elif fin and stream is not None:
             self._take_fin(stream, events)
 
-    def _take_body(self, plaintext: bytes, position: int, end: int, now: float, events: list[Event]) -> int:
+    def _take_body(self, plaintext: Buffer, position: int, end: int, now: float, events: list[Event]) -> int:
         """Hand the body, or as much of it as is here, to its stream; returns where the rest begins."""
         stop = min(end, position + self._body_left)
         size = stop - position
@@ -306,8 +306,9 @@ class YamuxMachine(Streams):
                 self.reset(stream, StreamCode.RESOURCE_LIMIT_EXCEEDED, events)
             else:
                 self.buffered += size
+                if not stream.received:
+                    events.append(StreamReadable(stream))
                 stream.deliver(plaintext, position, stop)
-                events.append(StreamReadable(stream))
             if not self._body_left and self._body_fin:
                 self._take_fin(stream, events)
         return stop

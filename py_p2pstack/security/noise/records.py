@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from py_p2pstack.core.types import Buffer
 from py_p2pstack.errors import DecryptError, LocalProtocolError, SecurityError
+from py_p2pstack.wire.scratch import Scratch
 
 LENGTH_SIZE = 2
 TAG_SIZE = 16
@@ -18,6 +19,9 @@ MAX_RECORD = 65535  # Noise §3
 MAX_PLAINTEXT = (MAX_RECORD - TAG_SIZE) // 128 * 128
 MAX_NONCE = 2**64 - 1  # reserved (Noise §5.1): the channel ends before it is used
 
+_SMALL = 4096  # bytes below which a plaintext is a bytes object of its own
+
+_scratch = Scratch(MAX_RECORD)
 _length = struct.Struct(">H")
 _pack_length = _length.pack_into
 _unpack_length = _length.unpack_from
@@ -27,13 +31,13 @@ _nonce = struct.Struct("<4xQ").pack
 class NoiseRecords:
     """Seals and opens records with the two keys of a handshake; implements `core.security.RecordLayer`."""
 
-    __slots__ = ("_decrypt", "_encrypt_into", "_receive_nonce", "_send_nonce", "max_plaintext", "overhead")
+    __slots__ = ("_encrypt_into", "_opener", "_receive_nonce", "_send_nonce", "max_plaintext", "overhead")
 
     def __init__(self, send_key: bytes, receive_key: bytes) -> None:
         self.max_plaintext = MAX_PLAINTEXT
         self.overhead = LENGTH_SIZE + TAG_SIZE
         self._encrypt_into = ChaCha20Poly1305(send_key).encrypt_into
-        self._decrypt = ChaCha20Poly1305(receive_key).decrypt
+        self._opener = ChaCha20Poly1305(receive_key)
         self._send_nonce = 0
         self._receive_nonce = 0
 
@@ -54,27 +58,29 @@ class NoiseRecords:
         self._send_nonce = nonce + 1
         return end
 
-    def open_records(self, data: memoryview) -> tuple[list[bytes], int]:
-        """Open every whole record in `data`: the plaintexts, and how many bytes they took.
+    def open_record(self, data: memoryview, start: int) -> tuple[Buffer, int]:
+        """See `core.security.RecordLayer`.
 
         Raises DecryptError; the counter does not move for a record that fails (GHSA-g9mp-8g3h-3c5c).
         """
-        plaintexts = []
-        offset = 0
-        limit = len(data)
-        decrypt = self._decrypt
-        while limit - offset >= LENGTH_SIZE:
-            start = offset + LENGTH_SIZE
-            end = start + _unpack_length(data, offset)[0]
-            if end > limit:
-                break
-            nonce = self._receive_nonce
-            if nonce == MAX_NONCE:
-                raise DecryptError("the noise channel has used up its nonces")
-            try:
-                plaintexts.append(decrypt(_nonce(nonce), data[start:end], None))
-            except (InvalidTag, ValueError):
-                raise DecryptError(f"noise record {nonce} does not authenticate") from None
-            self._receive_nonce = nonce + 1
-            offset = end
-        return plaintexts, offset
+        begin = start + LENGTH_SIZE
+        if begin > len(data):
+            return b"", start
+        end = begin + _unpack_length(data, start)[0]
+        if end > len(data):
+            return b"", start
+        nonce = self._receive_nonce
+        if nonce == MAX_NONCE:
+            raise DecryptError("the noise channel has used up its nonces")
+        plaintext: Buffer
+        size = end - begin - TAG_SIZE
+        try:
+            if size < _SMALL:
+                plaintext = self._opener.decrypt(_nonce(nonce), data[begin:end], None)
+            else:
+                plaintext = _scratch.view[:size]
+                self._opener.decrypt_into(_nonce(nonce), data[begin:end], None, plaintext)
+        except (InvalidTag, ValueError):
+            raise DecryptError(f"noise record {nonce} does not authenticate") from None
+        self._receive_nonce = nonce + 1
+        return plaintext, end

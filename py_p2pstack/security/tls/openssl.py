@@ -7,12 +7,12 @@ is taken should a later pyOpenSSL be built otherwise.
 
 from __future__ import annotations
 
-import threading
 from typing import Any, Protocol
 
 from OpenSSL import SSL
 
 from py_p2pstack.core.types import Buffer
+from py_p2pstack.wire.scratch import Scratch
 
 MAX_FRAGMENT = 16384  # plaintext bytes of one TLS record (RFC 8446 §5.1)
 FRAGMENTS = 4  # records whose plaintext comes as one piece
@@ -30,10 +30,10 @@ class Channel(Protocol):
         """Move what is to be sent to the start of `out`, as much as fits; returns how much."""
         ...
 
-    def open(self, records: memoryview, count: int) -> tuple[bytes, int]:
+    def open(self, records: memoryview, count: int) -> tuple[Buffer, int]:
         """Open whole records, at most `FRAGMENTS`: what they held, and how many of them application data.
 
-        Raises SSL.WantReadError if none did.
+        What they held is good until the next call in this thread. Raises SSL.WantReadError if none held any.
         """
         ...
 
@@ -56,7 +56,7 @@ class Public:
         out[: len(sealed)] = sealed
         return len(sealed)
 
-    def open(self, records: memoryview, count: int) -> tuple[bytes, int]:
+    def open(self, records: memoryview, count: int) -> tuple[Buffer, int]:
         """See `Channel.open`."""
         pieces: list[bytes] = []
         recv, take = self._connection.recv, pieces.append
@@ -70,12 +70,7 @@ class Public:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces), len(pieces)
 
 
-class _Scratch(threading.local):
-    def __init__(self) -> None:
-        self.opened = memoryview(bytearray(FRAGMENTS * MAX_FRAGMENT))
-
-
-_scratch = _Scratch()
+_scratch = Scratch(FRAGMENTS * MAX_FRAGMENT)
 
 
 class Direct(Public):
@@ -94,10 +89,10 @@ class Direct(Public):
         size: int = _bio_read(self._outgoing, _from_buffer(out), len(out))
         return size if size > 0 else super().take_sealed(out)
 
-    def open(self, records: memoryview, count: int) -> tuple[bytes, int]:
+    def open(self, records: memoryview, count: int) -> tuple[Buffer, int]:
         """See `Channel.open`."""
         self._connection.bio_write(records)
-        ssl, scratch = self._ssl, _scratch.opened
+        ssl, scratch = self._ssl, _scratch.view
         start = _from_buffer(scratch)
         opened = held = 0
         while held < count:
@@ -111,7 +106,7 @@ class Direct(Public):
                     break
             opened += size
             held += 1
-        return bytes(scratch[:opened]), held
+        return scratch[:opened], held
 
 
 def channel(connection: SSL.Connection) -> Channel:

@@ -66,34 +66,27 @@ class TlsRecords:
         except SSL.Error as fault:
             raise SecurityError(f"the TLS channel is of no further use: {reason(fault)}") from None
 
-    def open_records(self, data: memoryview) -> tuple[list[bytes], int]:
-        """Open every whole record in `data`: the plaintexts, and how many bytes they took.
+    def open_record(self, data: memoryview, start: int) -> tuple[Buffer, int]:
+        """See `core.security.RecordLayer`; up to four whole records of TLS are opened as one.
 
         Raises DecryptError (also for an alert), ConnectionClosed when there is nothing but the peer's goodbye.
         """
-        plaintexts: list[bytes] = []
-        start = offset = count = 0  # a few records at a time: OpenSSL's buffer never shrinks
-        while (end := next_record(data, offset)) > 0:
+        offset, count = start, 0
+        while count < FRAGMENTS and (end := next_record(data, offset)) > 0:
             offset = end
             count += 1
-            if count == FRAGMENTS:
-                self._open(data[start:offset], count, plaintexts)
-                start, count = offset, 0
-        if count:
-            self._open(data[start:offset], count, plaintexts)
-        return plaintexts, offset
-
-    def _open(self, records: memoryview, count: int, plaintexts: list[bytes]) -> None:
+        if not count:
+            return b"", start
+        plaintext: Buffer = b""
         try:
-            plaintext, held = self._channel.open(records, count)
-            plaintexts.append(plaintext)
+            plaintext, held = self._channel.open(data[start:offset], count)
             self._idle += count - held
         except SSL.WantReadError:
             self._idle += count
         except SSL.ZeroReturnError:
-            if not plaintexts:
-                raise ConnectionClosed("the peer closed the TLS channel", remote=True) from None
+            raise ConnectionClosed("the peer closed the TLS channel", remote=True) from None
         except SSL.Error as fault:
             raise DecryptError(f"the TLS channel broke: {reason(fault)}") from None
         if self._idle > MAX_IDLE:
             raise DecryptError(f"more than {MAX_IDLE} TLS records without data")
+        return plaintext, offset

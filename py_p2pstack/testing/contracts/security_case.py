@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from py_p2pstack.core.security import Handshake, RecordLayer, Secured, SecurityTransport
+from py_p2pstack.core.types import Buffer
 from py_p2pstack.identity import PeerId, PrivateKey
 
 YAMUX, MPLEX = "/yamux/1.0.0", "/mplex/6.7.0"
@@ -87,9 +88,21 @@ def seal(records: RecordLayer, plaintext: bytes) -> bytes:
     return bytes(out[: records.seal_into(plaintext, memoryview(out))])
 
 
+def open_records(records: RecordLayer, data: Buffer) -> tuple[list[bytes], int]:
+    """What each whole record holds, and how many bytes they took."""
+    plaintexts: list[bytes] = []
+    start = 0
+    while True:
+        plaintext, end = records.open_record(memoryview(data), start)
+        if end == start:
+            return plaintexts, end
+        plaintexts.append(bytes(plaintext))
+        start = end
+
+
 def open_all(records: RecordLayer, data: bytes) -> bytes:
-    """What whole records hold."""
-    plaintexts, used = records.open_records(memoryview(data))
+    """What whole records hold together."""
+    plaintexts, used = open_records(records, data)
     assert used == len(data)
     return b"".join(plaintexts)
 

@@ -15,6 +15,7 @@ from py_p2pstack.errors import HandshakeError, LocalProtocolError, PeerIdMismatc
 from py_p2pstack.identity import KeyType, PeerId, PrivateKey
 from py_p2pstack.security.noise import NoiseHandshake, NoiseTransport, codec
 from py_p2pstack.security.noise.state import HandshakeState
+from py_p2pstack.testing.contracts.security_case import open_records
 
 ALICE = PrivateKey.from_seed(b"alice".ljust(32))
 BOB = PrivateKey.from_seed(b"bob".ljust(32))
@@ -58,7 +59,7 @@ def seal(records: RecordLayer, plaintext: bytes) -> bytes:
 
 
 def open_all(records: RecordLayer, data: bytes) -> bytes:
-    plaintexts, used = records.open_records(memoryview(data))
+    plaintexts, used = open_records(records, data)
     assert used == len(data)
     return b"".join(plaintexts)
 

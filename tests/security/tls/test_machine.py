@@ -13,6 +13,7 @@ from py_p2pstack.errors import ConnectionClosed, DecryptError, HandshakeError, P
 from py_p2pstack.identity import PrivateKey
 from py_p2pstack.security.tls import TlsHandshake, TlsTransport
 from py_p2pstack.security.tls.machine import MAX_HANDSHAKE
+from py_p2pstack.testing.contracts.security_case import open_records
 from tests.security.tls.certificates import HOUR, NOW, forge, octets, sequence, signed_key, spki
 from tests.security.tls.mallory import KEY, Mallory
 
@@ -192,11 +193,11 @@ def test_the_peers_goodbye_ends_the_channel_behind_its_last_words() -> None:
     mallory.tls.send(b"last")
     mallory.tls.shutdown()
     data = mallory.out()
-    assert secured.records.open_records(memoryview(data)) == ([b"last"], len(data))
+    assert open_records(secured.records, data) == ([b"last"], len(data))
     secured, mallory = settled()
     mallory.tls.shutdown()
     with pytest.raises(ConnectionClosed):
-        secured.records.open_records(memoryview(mallory.out()))
+        open_records(secured.records, mallory.out())
 
 
 def test_an_alert_is_told_in_its_own_words() -> None:
@@ -206,7 +207,7 @@ def test_an_alert_is_told_in_its_own_words() -> None:
     secured = side.receive_data(picky.receive(side.bytes_to_send()))
     assert secured is not None
     with pytest.raises(DecryptError, match="alert"):
-        secured.records.open_records(memoryview(picky.receive(side.bytes_to_send())))
+        open_records(secured.records, picky.receive(side.bytes_to_send()))
 
 
 @pytest.mark.parametrize("size", [1, 16384, 16385, 65000])

@@ -10,6 +10,7 @@ from OpenSSL import SSL
 from py_p2pstack.errors import DecryptError
 from py_p2pstack.security.tls import TlsRecords, TlsTransport, openssl, records
 from py_p2pstack.security.tls.records import MAX_IDLE
+from py_p2pstack.testing.contracts.security_case import open_records
 from tests.security.tls.certificates import NOW
 from tests.security.tls.key_updates import APPLICATION_DATA, Traffic
 from tests.security.tls.mallory import Mallory
@@ -35,7 +36,7 @@ def test_key_updates_are_followed_and_answered(met: Met) -> None:
     out = memoryview(bytearray(1000))
     for wanted in (False, True, True):
         wire = traffic.key_update(wanted=wanted) + traffic.record(APPLICATION_DATA, b"data")
-        assert ours.open_records(memoryview(wire)) == ([b"data"], len(wire))
+        assert open_records(ours, wire) == ([b"data"], len(wire))
         mallory.tls.bio_write(out[: ours.seal_into(b"answer", out)])
         assert mallory.tls.recv(100) == b"answer"
 
@@ -49,7 +50,7 @@ def test_records_without_data_are_cut_off(met: Met, among_data: bool) -> None:
     with pytest.raises(DecryptError, match="without data"):
         while True:
             wire = b"".join([*data, *(traffic.key_update(wanted=True) for _ in range(3))])
-            assert ours.open_records(memoryview(wire))[1] == len(wire)
+            assert open_records(ours, wire)[1] == len(wire)
             data = [traffic.record(APPLICATION_DATA, b"x") for _ in data]
             updates += 3
     assert MAX_IDLE - 4 < updates <= MAX_IDLE
