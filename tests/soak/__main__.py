@@ -60,7 +60,8 @@ def main() -> int:
     if arguments.datagrams:
         good = _lie_run(arguments.datagrams, arguments.seed) and good
     if arguments.hosts:
-        _simulate(arguments.hosts, arguments.seed)
+        for backend in backends:
+            _simulate(arguments.hosts, arguments.seed, backend)
     if arguments.days:
         good = _run_on(arguments.days, arguments.seed) and good
     if arguments.nodes:
@@ -106,12 +107,12 @@ def _lie_run(count: int, seed: int) -> bool:
     return True
 
 
-def _simulate(hosts: int, seed: int) -> None:
+def _simulate(hosts: int, seed: int, backend: str) -> None:
     """Let hosts join, refresh and find each other in virtual time; raises where one is not found."""
     start = time.monotonic()
-    record = network.run(hosts, seed, "asyncio", searches=hosts)
+    record = network.run(hosts, seed, backend, searches=hosts)
     print(
-        f"{hosts} hosts joined, refreshed and found each other in {record.duration:.1f} virtual seconds, "
+        f"{hosts} hosts on {backend} joined, refreshed and found each other in {record.duration:.1f} virtual seconds, "
         f"{time.monotonic() - start:.0f} s; log {record.digest[:16]}",
         flush=True,
     )
