@@ -9,7 +9,7 @@ import anyio
 
 from py_p2pstack.core.error_codes import StreamCode
 from py_p2pstack.core.notifications import LocalProtocolsUpdated
-from py_p2pstack.core.stream import StreamHandler
+from py_p2pstack.core.stream import Stream, StreamHandler
 from py_p2pstack.core.types import ProtocolId
 from py_p2pstack.errors import P2PError
 from py_p2pstack.events import EventBus
@@ -78,17 +78,7 @@ class Router:
             raise
         finally:
             deadline.cancel()
-        try:
-            await handler(stream)
-        except (P2PError, TimeoutError, anyio.EndOfStream, anyio.IncompleteRead) as fault:
-            # The ways in which a peer ends a conversation early are everyday life, not faults of the handler.
-            logger.debug("%r ended early: %s", stream, fault)
-            stream.reset()
-        except BaseException:
-            stream.reset()
-            raise
-        else:
-            await stream.aclose()
+        await handle(handler, stream)
 
     async def _negotiate(self, stream: SwarmStream) -> StreamHandler:
         muxed = stream.muxed
@@ -108,3 +98,18 @@ class Router:
         handler = self.handler_for(protocol)
         assert handler is not None
         return handler
+
+
+async def handle(handler: StreamHandler, stream: Stream) -> None:
+    """Run a handler and end the stream with it. Raises what the handler raises, if that is a fault of its own."""
+    try:
+        await handler(stream)
+    except (P2PError, TimeoutError, anyio.EndOfStream, anyio.IncompleteRead) as fault:
+        # The ways in which a peer ends a conversation early are everyday life, not faults of the handler.
+        logger.debug("%r ended early: %s", stream, fault)
+        stream.reset()
+    except BaseException:
+        stream.reset()
+        raise
+    else:
+        await stream.aclose()

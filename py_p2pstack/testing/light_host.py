@@ -7,7 +7,6 @@ connections. There is no cryptography, no multiplexer, no negotiation, and no re
 
 from __future__ import annotations
 
-import logging
 import random
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -37,12 +36,11 @@ from py_p2pstack.network.backoff import AddressBackoff
 from py_p2pstack.network.config import SwarmConfig
 from py_p2pstack.network.connection_manager import ConnectionManager
 from py_p2pstack.network.dial_sync import DialSync
+from py_p2pstack.network.router import handle
 from py_p2pstack.peerstore import MemoryPeerstore
 from py_p2pstack.testing.light_network import LightNetwork
 from py_p2pstack.testing.light_stream import LightStream
 from py_p2pstack.workers import WorkerPool
-
-logger = logging.getLogger(__name__)
 
 
 class LightConnection:
@@ -289,16 +287,7 @@ class LightSwarm:
 
     async def _serve(self, job: tuple[LightStream, StreamHandler]) -> None:
         stream, handler = job
-        try:
-            await handler(stream)
-        except (P2PError, TimeoutError, anyio.EndOfStream) as fault:
-            logger.debug("%r ended early: %s", stream, fault)
-            stream.reset()
-        except BaseException:
-            stream.reset()
-            raise
-        else:
-            await stream.aclose()
+        await handle(handler, stream)
 
 
 class LightHost(Entered):
