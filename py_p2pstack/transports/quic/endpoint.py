@@ -191,7 +191,7 @@ class QuicEndpoint:
         connection.machine.receive(data, segment, sender, now)
 
     def _touch(self, connection: QuicConnection) -> None:
-        connection.corked = True
+        connection.cork()
         self._touched.add(connection)
 
     def _find_by_long(self, data: bytes, sender: SocketAddress, now: float) -> QuicConnection | None:
@@ -264,11 +264,11 @@ class QuicEndpoint:
         touched, self._touched = self._touched, set()
         for connection in touched:
             self._contained(connection, connection.process)
-        await checkpoint()
-        for connection in touched:
-            if connection not in self._touched:
-                connection.corked = False
-            self._contained(connection, connection.flush)
+        try:
+            await checkpoint()
+        finally:
+            for connection in touched:
+                self._contained(connection, connection.uncork)
 
     def _contained(self, connection: QuicConnection, work: Callable[[], None]) -> None:
         """The boundary that keeps one connection's fault from all others."""

@@ -31,6 +31,7 @@ from py_p2pstack.transports.quic.tls import SUITE, QuicTls
 logger = logging.getLogger(__name__)
 
 _MAX_DATAGRAM = 1280  # bytes we send at first, as go; the path is then probed for more
+_MAX_PROBED = 1472  # bytes to which that may grow: what an Ethernet carries
 _INITIAL_RTT = 0.1  # seconds; quic-go's
 _CRYPTO_ERROR = 0x100
 _INTERNAL_ERROR = _CRYPTO_ERROR + 80
@@ -140,6 +141,18 @@ class QuicMachine:
     def ended(self) -> bool:
         """Whether either side has closed it, or it broke."""
         return self._panicked or self.core.state in _ENDED
+
+    @property
+    def is_pacing(self) -> bool:
+        """Whether packets wait in the core for their time."""
+        timer = self.core.get_timer()
+        return timer is not None and timer[0] == "pacing"
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether packets may wait in the core, new ones or lost ones: for their time, or for room on the path."""
+        core = self.core
+        return core.congestion_window - core.bytes_in_flight < _MAX_PROBED or self.is_pacing
 
     # --- receiving --------------------------------------------------------------------------------
 

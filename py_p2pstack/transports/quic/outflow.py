@@ -41,9 +41,17 @@ class Outflow:
         stream.queued = 0
         self._writing.discard(stream)
 
-    def count(self, unsent_of: Callable[[int], int]) -> None:
-        """See what of each stream went out, and wake the senders that waited for it."""
+    def count(self, unsent_of: Callable[[int | None], int]) -> None:
+        """See what of each stream went out, and wake the senders that waited for it; `unsent_of(None)` is of all."""
         pressing = 0
+        if not unsent_of(None):  # nearly always
+            for stream in self._writing:
+                stream.queued = 0
+                if stream.drain_at >= 0:
+                    stream.drain_at = -1
+                    stream.wake_sender()
+            self._writing.clear()
+            self.queued = 0
         for stream in tuple(self._writing):
             left = unsent_of(stream.id)
             self.queued -= stream.queued - left

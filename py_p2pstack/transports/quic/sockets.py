@@ -12,6 +12,7 @@ import struct
 import sys
 import threading
 from collections.abc import Awaitable, Callable
+from functools import partial
 from mmap import mmap
 from typing import Protocol
 
@@ -20,6 +21,7 @@ from anyio.lowlevel import checkpoint
 
 from py_p2pstack.addresses import Multiaddr
 from py_p2pstack.errors import ListenError
+from py_p2pstack.transports.kept_reader import KeptReader
 from py_p2pstack.transports.quic.address import SocketAddress
 from py_p2pstack.transports.sockets import Endpoint
 
@@ -77,6 +79,7 @@ class UdpSocket:
     def __init__(self, sock: socket.socket) -> None:
         self.name: SocketAddress = sock.getsockname()
         self._sock = sock
+        self._reader = KeptReader(sock)
         self._closed = False
         self._waiters = 0
         self._gro = self._gso = False
@@ -135,19 +138,19 @@ class UdpSocket:
 
     async def wait_readable(self) -> None:
         """Return when datagrams are there, or the socket is closed."""
-        await self._wait(anyio.wait_readable)
+        await self._wait(self._reader.wait)
 
     async def wait_writable(self) -> None:
         """Return when the kernel has room, or the socket is closed."""
-        await self._wait(anyio.wait_writable)
+        await self._wait(partial(anyio.wait_writable, self._sock))
 
-    async def _wait(self, wait: Callable[[socket.socket], Awaitable[None]]) -> None:
+    async def _wait(self, wait: Callable[[], Awaitable[None]]) -> None:
         if self._closed:
             await checkpoint()
             return
         self._waiters += 1
         try:
-            await wait(self._sock)
+            await wait()
         except anyio.ClosedResourceError:
             pass
         finally:
@@ -163,6 +166,7 @@ class UdpSocket:
         if self._closed:
             return
         self._closed = True
+        self._reader.close()
         if self._waiters:
             anyio.notify_closing(self._sock)
         else:

@@ -13,7 +13,7 @@ from py_p2pstack.errors import StreamClosed, StreamReset
 from py_p2pstack.event_loop import Signal
 
 if TYPE_CHECKING:
-    from py_p2pstack.transports.quic.connection import QuicConnection
+    from py_p2pstack.transports.quic.streams import QuicStreams
 
 CONNECTION_HIGH = 512 * 1024  # bytes unsent in all streams above which each sender waits for its own to be out
 _SMALL = 4096  # bytes below which pieces are gathered in one buffer
@@ -26,9 +26,9 @@ class QuicStream:
     """Implements `core.muxer.MuxedStream`."""
 
     __slots__ = (
-        "_connection",
         "_drained",
         "_readable",
+        "_streams",
         "capacity",
         "consumed",
         "credit",
@@ -43,6 +43,7 @@ class QuicStream:
         "on_end",
         "queued",
         "received",
+        "refused",
         "remote_fin",
         "send_fault",
         "taken",
@@ -50,8 +51,8 @@ class QuicStream:
         "written",
     )
 
-    def __init__(self, connection: QuicConnection, stream_id: int, *, window: int, credit: int) -> None:
-        self._connection = connection
+    def __init__(self, streams: QuicStreams, stream_id: int, *, window: int, credit: int) -> None:
+        self._streams = streams
         self.id = stream_id
         self.received: list[bytes | bytearray | memoryview] = []
         self.unread = 0
@@ -70,6 +71,8 @@ class QuicStream:
         """Nothing more comes: the peer ended or reset its side."""
         self.discarding = False
         """Nobody will read."""
+        self.refused = False
+        """… and the peer was asked to send no more."""
         self.fault: Exception | None = None
         """Why nothing can be received any more: a reset, or the connection's end."""
         self.send_fault: Exception | None = None
@@ -104,13 +107,13 @@ class QuicStream:
                 raise StreamClosed("the stream was closed")
             if self._readable is not None:
                 raise anyio.BusyResourceError("receiving from")
-            self._readable = self._connection.signal()
+            self._readable = self._streams.signal()
             try:
                 await self._readable.wait()
             finally:
                 self._readable = None
         data = self._take(max_bytes)
-        self._connection.consumed(self, len(data))
+        self._streams.consumed(self, len(data))
         return data
 
     def _take(self, max_bytes: int) -> bytes:
@@ -150,7 +153,7 @@ class QuicStream:
 
     async def send(self, item: Buffer) -> None:
         """See `MuxedStream.send`."""
-        outflow = self._connection.outflow
+        outflow = self._streams.outflow
         if self.queued > _HIGH:  # cancelled sends left too much behind
             try:
                 await self._wait_drained(_LOW)
@@ -162,7 +165,7 @@ class QuicStream:
         self.check_sending()
         if not len(item):
             return
-        self._connection.write(self, item)
+        self._streams.write(self, item)
         if self.queued > _HIGH or outflow.queued > CONNECTION_HIGH:
             await self._wait_drained(_LOW if outflow.queued <= CONNECTION_HIGH else 0)
 
@@ -170,7 +173,7 @@ class QuicStream:
         """See `MuxedStream.send_soon`."""
         self.check_sending()
         if item:
-            self._connection.write(self, item)
+            self._streams.write(self, item)
 
     def check_sending(self) -> None:
         """Raise why nothing can be sent, if so."""
@@ -185,7 +188,7 @@ class QuicStream:
         if self.queued <= low:
             return
         self.drain_at = low
-        self._drained = self._connection.signal()
+        self._drained = self._streams.signal()
         try:
             await self._drained.wait()
         finally:
@@ -196,16 +199,15 @@ class QuicStream:
 
     async def send_eof(self) -> None:
         """See `MuxedStream.send_eof`."""
-        self._connection.write_eof(self)
+        self._streams.write_eof(self)
 
     def reset(self, code: int = 0) -> None:
         """See `MuxedStream.reset`."""
-        self._connection.reset(self, code)
+        self._streams.reset(self, code)
 
     async def aclose(self) -> None:
         """See `MuxedStream.aclose`."""
-        self._connection.write_eof(self)
-        self._connection.discard(self)
+        self._streams.close(self)
 
     # --- called by the connection -----------------------------------------------------------------
 
@@ -232,14 +234,13 @@ class QuicStream:
         self.wake_sender()
 
     def settle(self) -> bool:
-        """Tell the end, once, if both directions have ended; returns whether they have."""
-        if not (self.remote_fin or self.discarding or self.fault is not None):
+        """Tell the end, once, if both directions have ended; returns whether it was told now."""
+        if self.ended or not (self.remote_fin or self.discarding or self.fault is not None):
             return False
         if not (self.fin_sent or self.send_fault is not None):
             return False
-        if not self.ended:
-            self.ended = True
-            callback, self.on_end = self.on_end, None
-            if callback is not None:
-                callback()
+        self.ended = True
+        callback, self.on_end = self.on_end, None
+        if callback is not None:
+            callback()
         return True

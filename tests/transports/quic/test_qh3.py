@@ -72,3 +72,28 @@ def test_a_ping_is_told_by_its_number() -> None:
     machines.alice.core.send_ping(77)
     machines.run(seconds=1.0)
     assert ("ping_acknowledged", 77) in events(machines.alice)
+
+
+def test_what_is_unsent_is_told_of_each_stream_and_of_all() -> None:
+    machines = connected()
+    core = machines.alice.core
+    streams = [core.open_stream(False) for _ in range(3)]
+    for stream in streams:
+        core.send_stream(stream, bytes(1000), False)
+    assert [core.get_send_buffer_size(stream) for stream in (*streams, None)] == [1000, 1000, 1000, 3000]
+    machines.run()
+    assert core.get_send_buffer_size(None) == 0
+
+
+def test_what_must_wait_for_its_time_is_told_by_the_timer_and_the_rest_by_the_window() -> None:
+    machines = connected()
+    machines.run(seconds=1.0)
+    held_back = [machines.alice.holds_back]
+    stream = machines.alice.core.open_stream(False)
+    machines.alice.core.send_stream(stream, bytes(1 << 20), False)
+    machines.alice.datagrams_to_send(machines.now)
+    held_back.append(machines.alice.holds_back)
+    machines.run(seconds=5.0)
+    held_back.append(machines.alice.holds_back)
+    assert held_back == [False, True, False]
+    assert machines.alice.core.bytes_in_flight == 0

@@ -2,72 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any
-
 import anyio
 import pytest
 
-from py_p2pstack.core.muxer import MuxedConnection, MuxedStream
+from py_p2pstack.core.muxer import MuxedStream
 from py_p2pstack.errors import ConnectionClosed, OperationTimeout
-from py_p2pstack.testing import virtual_time
-from py_p2pstack.testing.datagrams import DatagramNetwork
-from py_p2pstack.transports.quic import QuicConfig, QuicTransport
-from py_p2pstack.transports.quic.listener import QuicListener
-from tests.transports.quic.pairs import Gate, identity, into, listening, served_by
-
-LATENCY = 0.025  # seconds one way: a round trip of 50 ms
-BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
-
-
-@dataclass
-class World:
-    """A network, and bob listening on it."""
-
-    network: DatagramNetwork
-    alice: QuicTransport
-    listener: QuicListener
-    gate: Gate
-
-    async def dial(self) -> tuple[MuxedConnection, MuxedConnection]:
-        """Both ends of a new connection."""
-        connection = await self.alice.dial(self.listener.address, None)
-        await self.gate.came.wait()
-        return connection, self.gate.connections[-1]
-
-
-@asynccontextmanager
-async def world(config: QuicConfig | None = None, **network: Any) -> AsyncGenerator[World]:
-    async with anyio.create_task_group() as tasks:
-        net = DatagramNetwork(tasks, **network)
-        ours, gate = identity(), Gate()
-        alice, bob = (QuicTransport(lambda who=who: who, config, net.bind) for who in (ours, identity()))  # type: ignore[misc]
-        async with listening(bob, gate) as listener:
-            yield World(net, alice, listener, gate)
-        tasks.cancel_scope.cancel()
-
-
-async def echo(stream: MuxedStream) -> None:
-    try:
-        while True:
-            await stream.send(await stream.receive())
-    except anyio.EndOfStream:
-        await stream.send_eof()
-
-
-async def read_all(stream: MuxedStream) -> bytes:
-    data = bytearray()
-    try:
-        while True:
-            data += await stream.receive()
-    except anyio.EndOfStream:
-        return bytes(data)
-
-
-def run(test: Callable[[], Awaitable[None]], backend: str) -> None:
-    virtual_time.run(test, backend=backend)
+from py_p2pstack.testing.contracts.muxer_case import echo, read_all
+from py_p2pstack.transports.quic import QuicConfig
+from tests.transports.quic.pairs import into, served_by
+from tests.transports.quic.worlds import BACKENDS, LATENCY, run, world
 
 
 @BACKENDS
@@ -114,6 +57,39 @@ def test_nothing_is_lost_on_a_bad_network(seed: int, backend: str) -> None:
                     both.start_soon(send)
                     assert await read_all(stream) == payload
             assert here.network.lost > 10
+            tasks.cancel_scope.cancel()
+
+    run(test, backend)
+
+
+@BACKENDS
+@pytest.mark.parametrize("seed", [3, 9, 19, 23])  # in which what was lost had to wait for its time to go out again
+def test_what_was_sent_before_a_close_arrives_though_much_is_lost(seed: int, backend: str) -> None:
+    async def test() -> None:
+        async with (
+            world(QuicConfig(flush_timeout=10.0), latency=0.0001, seed=seed) as here,
+            anyio.create_task_group() as tasks,
+        ):
+            connection, bob = await here.dial()
+            arrived: list[MuxedStream] = []
+            tasks.start_soon(bob.serve, into(arrived))
+
+            async def send() -> None:
+                stream = await connection.open_stream()
+                await stream.send(bytes(5))
+                while not arrived:
+                    await anyio.sleep(0.001)
+                here.network.loss = 0.1
+                await stream.send(bytes(100_000))
+                await stream.send_eof()
+                connection.close()
+
+            tasks.start_soon(send)
+            start = anyio.current_time()
+            await connection.serve(lambda stream: False)
+            assert anyio.current_time() - start < 1.0  # and no longer than that takes
+            assert len(await read_all(arrived[0])) == 100_005
+            assert here.network.lost > 5
             tasks.cancel_scope.cancel()
 
     run(test, backend)

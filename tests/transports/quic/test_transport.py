@@ -357,7 +357,7 @@ async def test_many_unread_streams_shut_the_connection_and_cost_no_more_than_all
                 senders.start_soon(stream.send, bytes(100_000))
             for _ in range(30):
                 await anyio.sleep(0.01)
-                assert bob.unread < 200_000 + 64 * 1024
+                assert bob.streams.unread < 200_000 + 64 * 1024
             received = 0
             while received < 20 * 100_000:
                 for stream in list(arrived):
@@ -384,7 +384,7 @@ async def test_a_peer_that_reads_nothing_costs_a_mebibyte_at_most() -> None:
                 talkers.start_soon(talk)
             for _ in range(30):
                 await anyio.sleep(0.01)
-                assert alice.outflow.queued <= 1 << 20
+                assert alice.streams.outflow.queued <= 1 << 20
             talkers.cancel_scope.cancel()
         alice.close()
         bob.close()
