@@ -112,7 +112,7 @@ class _Watch:
 # --- asyncio ----------------------------------------------------------------------------------------
 
 
-class _Selector(selectors.DefaultSelector):  # type: ignore[misc, valid-type, unused-ignore]
+class _Selector(selectors.DefaultSelector):  # type: ignore[misc, valid-type, unused-ignore]  # which class, the platform says
     """Jumps the clock where a selector would sleep."""
 
     def __init__(self, watch: _Watch) -> None:
@@ -145,7 +145,7 @@ class _VirtualLoop(asyncio.SelectorEventLoop):
         super().__init__(self._virtual)
         self._clock_resolution = 1e-6  # more than floats resolve after a year, less than Windows' 15 ms
         self._serials = itertools.count()
-        self.set_task_factory(self._make_task)  # type: ignore[arg-type, unused-ignore]
+        self.set_task_factory(self._make_task)  # type: ignore[arg-type, unused-ignore]  # its type differs by version
 
     def time(self) -> float:
         return self._virtual.now
@@ -160,7 +160,7 @@ class _VirtualLoop(asyncio.SelectorEventLoop):
     ) -> asyncio.Task[T]:
         task = _Task.__new__(_Task)
         task._serial = next(self._serials)  # registering a task hashes it, so before __init__
-        task.__init__(coro, loop=loop, context=context, **options)  # type: ignore[misc]
+        task.__init__(coro, loop=loop, context=context, **options)  # type: ignore[misc]  # late, see above
         return task
 
 
@@ -173,7 +173,7 @@ def _ordered_scopes() -> Generator[None]:
     original = backend.CancelScope
     serials = itertools.count()
 
-    class OrderedCancelScope(original):  # type: ignore[misc, valid-type]
+    class OrderedCancelScope(original):  # type: ignore[misc, valid-type]  # a private class
         __slots__ = ("_serial",)
 
         def __init__(self, deadline: float = math.inf, shield: bool = False) -> None:
