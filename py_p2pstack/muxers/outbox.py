@@ -21,12 +21,13 @@ from py_p2pstack.wire.scratch import Scratch
 
 CONNECTION_HIGH = 512 * 1024  # bytes queued in all streams above which each sender waits for its own to be out
 _BATCH = 448 * 1024  # bytes sealed between two yields: bounds a ping's wait under bulk
+_SOME = 120 * 1024  # bytes sealed and sent at a time: two large records stay in the cache, and the peer can begin
 _INLINE = 16 * 1024  # bytes up to which a write may go out inline
 _FLUSH_TIMEOUT = 1.0  # seconds that closing waits for queued bytes and the go-away to leave
 _LAST_WORDS = 0.25  # seconds in which the reader may still find the go-away of a peer that cut us off
 
 
-_scratch = Scratch(_BATCH + 65537)
+_scratch = Scratch(_SOME + 65537)
 
 
 class Outbox:
@@ -158,26 +159,34 @@ class Outbox:
             self._wake_writer()
 
     def _send_batch(self) -> None:
-        """Pull records up to a batch, seal them, send what the pipe takes, keep the rest."""
+        """Seal and send up to a batch, or what the pipe takes."""
+        machine = self._machine
+        end = self.bytes_out + _BATCH
+        try:
+            self._send_some()
+            while machine.has_output and not self.unsent and self.bytes_out < end:
+                self._send_some()
+        finally:
+            self._tell()
+        if self._turns and (not self.unsent or machine.queued <= CONNECTION_HIGH):
+            self._next_turn()
+
+    def _send_some(self) -> None:
+        """Pull a few records, seal them, send what the pipe takes, keep the rest."""
         machine, records = self._machine, self._records
         view = _scratch.view
         size = len(self._head)
         if size:
             view[:size] = self._head
             self._head = b""
-        while size < _BATCH and machine.has_output:
+        while size < _SOME and machine.has_output:
             pieces = machine.next_record(records.max_plaintext)
             if pieces:
                 size += records.seal_into(pieces[0] if len(pieces) == 1 else b"".join(pieces), view[size:])
-        try:
-            sent = self._raw.send_nowait(view[:size]) if size else 0
-        finally:
-            self._tell()
+        sent = self._raw.send_nowait(view[:size]) if size else 0
         self.bytes_out += sent
         if sent < size:
             self.unsent = memoryview(bytes(view[sent:size]))
-        if self._turns and (not self.unsent or machine.queued <= CONNECTION_HIGH):
-            self._next_turn()
 
     def _tell(self) -> None:
         """Wake senders whose bytes have been taken, and tell of streams that ended with the last of theirs."""
