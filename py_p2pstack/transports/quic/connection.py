@@ -55,6 +55,7 @@ class QuicConnection:
         self._endpoint = endpoint
         self._config = config
         self._corked = False
+        self._held = False
         self._gathered = 0
         self._reason: Exception | None = None
         self._code = 0
@@ -194,6 +195,8 @@ class QuicConnection:
     def uncork(self) -> None:
         """The batch is over."""
         self._corked = False
+        if self._held:
+            self.process()
         self.flush()
 
     def heard(self, now: float) -> None:
@@ -214,6 +217,7 @@ class QuicConnection:
             self.party.finish()
             return
         next_event, limit, about_streams = machine.core.next_event, self._config.max_unread, STREAM_EVENTS.get
+        self._held = False
         while streams.unread < limit or self._reason is not None:
             event = next_event()
             if event is None:
@@ -229,6 +233,7 @@ class QuicConnection:
 
     def _hold(self) -> None:
         """The application does not keep up; a peer that goes on telling nevertheless is cut off."""
+        self._held = True
         if self.machine.core.state in ("draining", "terminated"):
             self._reason = self._reason or ConnectionClosed("the peer closed the connection", remote=True)
             self.process()

@@ -146,6 +146,25 @@ def test_what_fills_a_packet_leaves_in_the_midst_of_a_batch(backend: str) -> Non
 
 
 @BACKENDS
+def test_a_reader_that_catches_up_in_the_midst_of_a_batch_is_given_the_rest(backend: str) -> None:
+    async def test() -> None:
+        async with at_work(QuicConfig(max_unread=50_000, stream_window=200_000)) as pair:
+            mine, theirs = await pair.stream()
+            await mine.send(bytes(150_000))
+            await anyio.sleep(10 * RTT)
+            streams = pair.bob.streams
+            received = 0
+            while received < 150_000:
+                assert 0 < streams.unread < 50_000 + 65_536
+                pair.bob.cork()
+                while streams.unread:
+                    received += len(await theirs.receive())
+                pair.bob.uncork()
+
+    run(test, backend)
+
+
+@BACKENDS
 def test_a_batch_is_sent_although_its_driver_is_cancelled_in_its_midst(backend: str) -> None:
     async def test() -> None:
         async with world(latency=LATENCY) as here, anyio.create_task_group() as tasks:
