@@ -19,8 +19,8 @@ from py_p2pstack.errors import P2PError
 from py_p2pstack.muxers.machine import MuxerMachine
 from py_p2pstack.wire.scratch import Scratch
 
-CONNECTION_HIGH = 512 * 1024  # bytes queued in all streams above which each sender waits for its own to be out
-_BATCH = 448 * 1024  # bytes sealed between two yields: bounds a ping's wait under bulk
+CONNECTION_HIGH = 640 * 1024  # bytes queued in all streams above which each sender waits for its own to be out
+_BATCH = 512 * 1024  # bytes sealed between two yields: bounds a ping's wait under bulk
 _SOME = 120 * 1024  # bytes sealed and sent at a time: two large records stay in the cache, and the peer can begin
 _INLINE = 16 * 1024  # bytes up to which a write may go out inline
 _FLUSH_TIMEOUT = 1.0  # seconds that closing waits for queued bytes and the go-away to leave

@@ -17,8 +17,8 @@ from py_p2pstack.muxers.stream_state import StreamState
 if TYPE_CHECKING:
     from py_p2pstack.muxers.session import Session
 
-_STREAM_HIGH = 320 * 1024  # bytes queued in a stream above which its sender waits
-_STREAM_LOW = 192 * 1024  # … until no more than this is left
+_STREAM_HIGH = 448 * 1024  # bytes queued in a stream above which its sender waits
+_STREAM_LOW = 256 * 1024  # … until no more than this is left
 
 
 class SessionStream(StreamState):
