@@ -130,9 +130,12 @@ class QuicEndpoint:
             self._on_time(now)
             if self._touched:
                 await self._finish_batch()
-            if more or party.done:
+            elif more:  # than what strangers sent just now
+                await checkpoint()
+            deadline = self._deadline()
+            if more or party.done or (deadline <= self.now() and not self._backlog):
                 continue
-            with anyio.CancelScope(deadline=self._deadline()) as self._waiting:
+            with anyio.CancelScope(deadline=deadline) as self._waiting:
                 if self._backlog:
                     await self.socket.wait_writable()
                 else:

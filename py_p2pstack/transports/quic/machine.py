@@ -17,7 +17,7 @@ from qh3._hazmat import QuicConnectionCore, pull_quic_header
 from qh3.quic.configuration import QuicConfiguration
 from qh3.quic.crypto import CIPHER_SUITES, derive_key_iv_hp
 from qh3.quic.packet import QuicPacketType, get_retry_integrity_tag
-from qh3.quic.tls_bridge import QuicTlsBridgeError
+from qh3.quic.tls_bridge import QuicTlsBridgeError, QuicTlsTrafficSecret
 
 from py_p2pstack.errors import HandshakeError, P2PError
 from py_p2pstack.identity import PeerId, PublicKey
@@ -79,6 +79,7 @@ class QuicMachine:
         self.told = 0
         """Events the core had to tell since then."""
         self._pings = 0
+        self._sending: QuicTlsTrafficSecret | None = None  # the first of those that protect what we send
         self._postscript: Postscript | None = None
         self._peer_cid_length = 0
         self._panicked = False
@@ -246,7 +247,7 @@ class QuicMachine:
         while (secret := bridge.next_traffic_secret()) is not None:
             protection, aead = CIPHER_SUITES[secret.cipher_suite]
             if secret.direction == tls.Direction.ENCRYPT and secret.epoch == tls.Epoch.ONE_RTT:
-                self._postscript = Postscript(secret.secret, secret.key, secret.iv, secret.hp, _next_keys)
+                self._sending = secret
             core.install_packet_key(
                 "send" if secret.direction == tls.Direction.ENCRYPT else "receive",
                 int(secret.epoch),
@@ -325,8 +326,11 @@ class QuicMachine:
     def _add(self, datagrams: list[tuple[bytes, SocketAddress]], frames: bytes, now: float) -> None:
         """Write frames of ours into the packet of a ping, if one may leave now."""
         core = self.core
-        if self._postscript is None or core.congestion_window - core.bytes_in_flight < 2 * _MAX_DATAGRAM:
+        first = self._sending
+        if first is None or core.congestion_window - core.bytes_in_flight < 2 * _MAX_DATAGRAM:
             return
+        if self._postscript is None:  # few connections are read so much of
+            self._postscript = Postscript(first.secret, first.key, first.iv, first.hp, _next_keys)
         self._pings += 1
         core.send_ping(self._pings)
         transmit = core.poll_transmit(now)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from py_p2pstack.core.muxer import MuxedStream
 from py_p2pstack.errors import ConnectionClosed, OperationTimeout
 from py_p2pstack.testing.contracts.muxer_case import echo, read_all
+from py_p2pstack.testing.datagrams import SimulatedSocket
 from py_p2pstack.transports.quic import QuicConfig
 from tests.transports.quic.pairs import into, served_by
 from tests.transports.quic.worlds import BACKENDS, LATENCY, run, world
@@ -137,6 +139,24 @@ def test_a_dial_to_nobody_ends_with_the_handshake_timeout(backend: str) -> None:
                 await here.alice.dial(here.listener.address, None)
             assert anyio.current_time() - start == pytest.approx(10.0, abs=0.1)
             assert repr(here.alice) == "<QuicTransport 0 sockets>"
+
+    run(test, backend)
+
+
+@BACKENDS
+def test_a_flood_of_what_belongs_to_nothing_leaves_others_their_turn(backend: str) -> None:
+    async def test() -> None:
+        async with world(latency=LATENCY) as here:
+            socket = here.listener._endpoint.socket
+            assert isinstance(socket, SimulatedSocket)
+            junk = b"\x40" + bytes(40), here.listener._endpoint.socket.name
+            socket.inbox.extend([junk] * 100_000)
+            turns = 0
+            while socket.inbox:
+                await anyio.lowlevel.checkpoint()
+                turns += 1
+            assert turns > 1000
+            assert here.listener._endpoint.dropped == 100_000
 
     run(test, backend)
 
