@@ -99,7 +99,8 @@ def test_a_packet_is_sent_in_one_form_only() -> None:
 
 
 def test_a_foreign_packet_is_left_alone() -> None:
-    machines, bob, _ = transfer()
+    machines, bob, stream = transfer()
+    grant(machines, bob, max_stream_data(stream, 2 * WINDOW))
     postscript = bob._postscript
     assert postscript is not None
     assert postscript.add(b"\x40" + bytes(60), 8, 5, b"x") is None
