@@ -28,13 +28,6 @@ class Grants:
         """Whether there is anything to tell, or to be told of."""
         return bool(self._due or self._on_way)
 
-    def is_due(self, stream: QuicStream, size: int) -> bool:
-        """The application took bytes of a stream; returns whether the peer is to be told."""
-        stream.consumed += size
-        if stream.remote_fin or stream.discarding or stream.fault is not None:
-            return False
-        return stream.granted - stream.consumed <= stream.capacity // 2
-
     def grant(self, stream: QuicStream, now: float, rtt: float | None) -> None:
         """Let the peer send as much again."""
         if rtt is not None and now - stream.granted_at < 2 * rtt:  # the window, not the reader, sets the pace

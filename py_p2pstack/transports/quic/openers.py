@@ -19,10 +19,15 @@ class Openers:
         self._timeout = timeout
         self._turns = Turns()
 
+    def may_go_on(self) -> bool:
+        """Whether there is room, and nobody waits for it already."""
+        if self._turns:
+            return False
+        allowed, opened = self._limits()
+        return opened < allowed
+
     async def wait(self) -> None:
         """Wait for room behind those who wait already. Raises ResourceLimitExceeded when that takes too long."""
-        if not self._turns and self._room():
-            return
         first = True
         with anyio.move_on_after(self._timeout):
             while (first and self._turns) or not self._room():

@@ -14,6 +14,8 @@ class Outflow:
     def __init__(self) -> None:
         self.queued = 0
         """Bytes unsent over all streams."""
+        self.stuck = False
+        """Whether enough waits for the network: a sender waits its turn before it queues more."""
         self._pressing = 0  # of those, what only the network holds up, and not the peer's windows
         self._writing: set[QuicStream] = set()
         self._turns = Turns()
@@ -22,17 +24,13 @@ class Outflow:
         """Whether anything is unsent."""
         return bool(self._writing)
 
-    @property
-    def stuck(self) -> bool:
-        """Whether enough waits for the network: a sender waits its turn before it queues more."""
-        return self._pressing > CONNECTION_HIGH
-
     def add(self, stream: QuicStream, size: int) -> None:
         """So many bytes more."""
         stream.queued += size
         stream.written += size
         self.queued += size
         self._pressing += size
+        self.stuck = self._pressing > CONNECTION_HIGH
         self._writing.add(stream)
 
     def forget(self, stream: QuicStream) -> None:
@@ -64,6 +62,7 @@ class Outflow:
                 stream.drain_at = -1
                 stream.wake_sender()
         self._pressing = pressing
+        self.stuck = pressing > CONNECTION_HIGH
         self._next_turn()
 
     async def wait_turn(self) -> None:
@@ -85,4 +84,5 @@ class Outflow:
         """Nothing will be sent any more."""
         self._writing.clear()
         self._pressing = 0
+        self.stuck = False
         self.release()

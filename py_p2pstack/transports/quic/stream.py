@@ -142,6 +142,11 @@ class QuicStream:
                 return
         received.append(data)
 
+    @property
+    def expects(self) -> bool:
+        """Whether more may come that somebody reads."""
+        return not (self.remote_fin or self.discarding or self.fault is not None)
+
     def drop(self) -> int:
         """Forget what was not read; returns how many bytes that were."""
         size = self.unread
@@ -162,7 +167,8 @@ class QuicStream:
                 raise
         while outflow.stuck and self.send_fault is None:
             await outflow.wait_turn()
-        self.check_sending()
+        if self.fin_sent or self.send_fault is not None:
+            self.check_sending()
         if not len(item):
             return
         self._streams.write(self, item)
@@ -235,9 +241,7 @@ class QuicStream:
 
     def settle(self) -> bool:
         """Tell the end, once, if both directions have ended; returns whether it was told now."""
-        if self.ended or not (self.remote_fin or self.discarding or self.fault is not None):
-            return False
-        if not (self.fin_sent or self.send_fault is not None):
+        if self.ended or self.expects or not (self.fin_sent or self.send_fault is not None):
             return False
         self.ended = True
         callback, self.on_end = self.on_end, None

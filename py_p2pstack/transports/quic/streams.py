@@ -64,7 +64,8 @@ class QuicStreams:
 
     async def open(self) -> QuicStream:
         """See `QuicConnection.open_stream`."""
-        await self._openers.wait()
+        if not self._openers.may_go_on():
+            await self._openers.wait()
         reason = self._connection.close_reason
         if reason is not None:
             raise ConnectionClosed("the connection is closed") from reason
@@ -135,14 +136,15 @@ class QuicStreams:
     def consumed(self, stream: QuicStream, size: int) -> None:
         """The application took bytes of a stream."""
         self._release(size)
-        if self.grants.is_due(stream, size):
+        stream.consumed += size
+        if stream.granted - stream.consumed <= stream.capacity // 2 and stream.expects:
             self._connection.grant(stream)
 
     def _release(self, size: int) -> None:
         """So many bytes are no longer unread: what waits in the machine may come."""
-        before = self.unread
-        self.unread -= size
-        if before >= self._config.max_unread > self.unread:
+        limit = self._config.max_unread
+        left = self.unread = self.unread - size
+        if left < limit <= left + size:
             self._connection.resume()
 
     def _drop(self, stream: QuicStream) -> None:
