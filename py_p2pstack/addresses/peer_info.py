@@ -16,6 +16,9 @@ class PeerInfo:
     peer_id: PeerId
     addresses: tuple[Multiaddr, ...] = ()
 
+    def __hash__(self) -> int:
+        return hash(self.peer_id)
+
     @classmethod
     def parse(cls, peer: PeerInfo | Multiaddr | str) -> PeerInfo:
         """Read an address that ends in `/p2p/<peer id>` (`/p2p/<peer id>` alone: no address).

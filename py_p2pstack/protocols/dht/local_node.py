@@ -185,7 +185,7 @@ class LocalNode:
         """A peer failed in a lookup: it leaves the table."""
         self.admission.failed(peer)
 
-    def groups_of(self, peer: PeerId) -> set[str]:
+    def groups_of(self, peer: PeerId) -> frozenset[str]:
         """The IP groups of the addresses we are connected to `peer` at, which it cannot invent."""
         return ip_groups(self._connected_at(peer))
 

@@ -15,7 +15,7 @@ from typing import Protocol, TypeAlias
 import anyio
 from anyio.lowlevel import checkpoint
 
-from py_p2pstack.addresses import Multiaddr, PeerInfo, ip_group, is_public
+from py_p2pstack.addresses import PeerInfo, ip_group, is_public
 from py_p2pstack.errors import P2PError, ResourceLimitExceeded
 from py_p2pstack.identity import PeerId
 from py_p2pstack.kademlia import DisjointLookup, Lookup, LookupResult, PeerState, crowded_out
@@ -238,12 +238,8 @@ class Query:
         )
 
 
-def ip_groups(info: PeerInfo) -> set[str]:
+# The answers of one lookup tell of the same peers over and over; judging an address anew costs 20 µs.
+@lru_cache(maxsize=2048)
+def ip_groups(info: PeerInfo) -> frozenset[str]:
     """The IP groups of a peer's public addresses; loopback and private ones belong to none."""
-    return {group for address in info.addresses if (group := _public_group(address)) is not None}
-
-
-# The answers of one lookup tell of the same addresses over and over; judging one anew costs 20 µs.
-@lru_cache(maxsize=4096)
-def _public_group(address: Multiaddr) -> str | None:
-    return ip_group(address) if is_public(address) else None
+    return frozenset(group for each in info.addresses if is_public(each) and (group := ip_group(each)) is not None)
