@@ -19,12 +19,16 @@ from tap import GARBAGE, Tap
 
 import py_p2pstack
 from py_p2pstack import Dht, DhtConfig, Host, HostConfig, KeyType, PrivateKey
+from py_p2pstack.muxers.yamux import YamuxConfig
+from py_p2pstack.network.config import SwarmConfig
 from py_p2pstack.network.resources import ResourceLimits
 from py_p2pstack.storage.memory import MemoryDatastore
 from py_p2pstack.transports.pnet import load_psk
+from py_p2pstack.transports.quic import QuicConfig
 from py_p2pstack.transports.websocket import WebSocketConfig
 
 TABLE = COMMANDS | DHT_COMMANDS | BENCHMARKS
+PATIENCE = 50.0  # seconds: on a machine with much else to do some take long over a thousand streams
 KEY_TYPES = [kind.name.lower() for kind in KeyType]
 
 
@@ -96,7 +100,13 @@ async def run_node(options: argparse.Namespace, nodes: list[Peer], *, task_statu
     """One more host, its handlers and its DHT, until cancelled."""
     identity = PrivateKey.generate(KeyType[options.key_type.upper()])
     web = WebSocketConfig(server_tls=server_tls(options.web_cert), client_tls=client_tls(options.web_trust))
-    config = HostConfig(resources=ResourceLimits.unlimited(), websocket=web)
+    config = HostConfig(
+        resources=ResourceLimits.unlimited(),
+        swarm=SwarmConfig(negotiation_timeout=PATIENCE),
+        yamux=YamuxConfig(open_timeout=PATIENCE),
+        websocket=web,
+        quic=QuicConfig(open_timeout=PATIENCE),
+    )
     async with (
         Host(
             listen=options.listen,
