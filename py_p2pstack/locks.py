@@ -6,20 +6,19 @@ cancelled: with a host, a DHT and an application around it, a tenth of what a DH
 
 from __future__ import annotations
 
-from collections import deque
 from types import TracebackType
 
-from py_p2pstack.event_loop import Signal, signals
+from py_p2pstack.turns import Turns
 
 
 class Lock:
     """Held by one task at a time, first come, first served. Taking a free one is no checkpoint."""
 
-    __slots__ = ("_held", "_waiting")
+    __slots__ = ("_held", "_turns")
 
     def __init__(self) -> None:
         self._held = False
-        self._waiting: deque[Signal] = deque()
+        self._turns = Turns()
 
     @property
     def held(self) -> bool:
@@ -28,24 +27,15 @@ class Lock:
 
     async def acquire(self) -> None:
         """Take it, when it is free. Whoever has it must not take it again."""
-        if not self._held:
+        if self._held:
+            await self._turns.wait(self.release)  # it is handed over
+        else:
             self._held = True
-            return
-        turn = signals()()
-        self._waiting.append(turn)
-        try:
-            await turn.wait()  # it is handed over
-        except BaseException:
-            if turn in self._waiting:
-                self._waiting.remove(turn)
-            else:
-                self.release()
-            raise
 
     def release(self) -> None:
         """Hand it to who has waited longest, if anybody does."""
-        if self._waiting:
-            self._waiting.popleft().set()
+        if self._turns:
+            self._turns.let_go()
         else:
             self._held = False
 

@@ -7,8 +7,6 @@ sender that waits is woken once, when its own bytes are out.
 
 from __future__ import annotations
 
-from collections import deque
-
 import anyio
 from anyio import CancelScope
 from anyio.abc import TaskGroup
@@ -16,7 +14,9 @@ from anyio.abc import TaskGroup
 from py_p2pstack.core.security import RecordLayer
 from py_p2pstack.core.transport import RawConnection
 from py_p2pstack.errors import P2PError
+from py_p2pstack.event_loop import Signal
 from py_p2pstack.muxers.machine import MuxerMachine
+from py_p2pstack.turns import Turns
 from py_p2pstack.wire.scratch import Scratch
 
 CONNECTION_HIGH = 640 * 1024  # bytes queued in all streams above which each sender waits for its own to be out
@@ -58,7 +58,7 @@ class Outbox:
         self._may_inline = True
         self._closing = False
         self._writing: CancelScope | None = None
-        self._turns: deque[anyio.Event] = deque()
+        self._turns = Turns()
 
     @property
     def empty(self) -> bool:
@@ -109,22 +109,14 @@ class Outbox:
         """
         return self._busy and self._machine.queued > CONNECTION_HIGH
 
-    def take_turn(self) -> anyio.Event:
-        """Queue up behind the senders that wait for the pipe to move; the event tells when it is time."""
-        turn = anyio.Event()
-        self._turns.append(turn)
-        return turn
+    def take_turn(self) -> Signal:
+        """Queue up behind the senders that wait for the pipe to move; the signal tells when it is time."""
+        return self._turns.join()
 
-    def pass_turn(self, turn: anyio.Event) -> None:
+    def pass_turn(self, turn: Signal) -> None:
         """Whoever waited will not send: out of the queue, or, if it was let go already, the next in its place."""
-        if turn in self._turns:
-            self._turns.remove(turn)
-        else:
-            self._next_turn()
-
-    def _next_turn(self) -> None:
-        if self._turns:
-            self._turns.popleft().set()
+        if not self._turns.leave(turn):
+            self._turns.let_go()
 
     # --- sending ----------------------------------------------------------------------------------
 
@@ -169,7 +161,7 @@ class Outbox:
         finally:
             self._tell()
         if self._turns and (not self.unsent or machine.queued <= CONNECTION_HIGH):
-            self._next_turn()
+            self._turns.let_go()
 
     def _send_some(self) -> None:
         """Pull a few records, seal them, send what the pipe takes, keep the rest."""
@@ -242,7 +234,7 @@ class Outbox:
         elif self._closing:
             return False
         elif self._turns:
-            self._next_turn()
+            self._turns.let_go()
             await anyio.lowlevel.checkpoint()
         else:
             return await self._rest()

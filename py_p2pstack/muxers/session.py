@@ -7,7 +7,6 @@ read goes out with one call behind it. How things leave is the outbox's affair.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -28,6 +27,7 @@ from py_p2pstack.muxers.stream import SessionStream
 from py_p2pstack.muxers.stream_state import StreamState
 from py_p2pstack.muxers.yamux.config import YamuxConfig
 from py_p2pstack.muxers.yamux.machine import YamuxMachine
+from py_p2pstack.turns import Turns
 from py_p2pstack.wire.scratch import Scratch
 
 _READ = 512 * 1024  # bytes read at once: what several records need, and little enough for the cache
@@ -72,7 +72,7 @@ class Session:
         """Makes what readers and writers of its streams wait for."""
         self._handler: Callable[[MuxedStream], bool] | None = None
         self._reason: Exception | None = None
-        self._openers: deque[anyio.Event] = deque()
+        self._openers = Turns()
         self._granted = 0
         self.bytes_in = 0
         """Sealed bytes received."""
@@ -113,27 +113,22 @@ class Session:
         return stream
 
     async def _wait_to_open(self) -> None:
-        turn = anyio.Event()
-        self._openers.append(turn)
         try:
             with anyio.fail_after(self.machine.open_timeout):
-                await turn.wait()
-        except BaseException as fault:
-            if turn.is_set():
-                self._granted -= 1
-                self._grant()
-            else:
-                self._openers.remove(turn)
-            if isinstance(fault, TimeoutError):
-                raise self.machine.no_slot() from None
-            raise
+                await self._openers.wait(self._pass_grant)
+        except TimeoutError:
+            raise self.machine.no_slot() from None
         self._granted -= 1
+
+    def _pass_grant(self) -> None:
+        self._granted -= 1
+        self._grant()
 
     def _grant(self) -> None:
         """Let as many waiting openers go on as the peer's backlog has room for; all of them at the end."""
         while self._openers and (self.closed or self.machine.open_slots > self._granted):
             self._granted += 1
-            self._openers.popleft().set()
+            self._openers.let_go()
 
     def read(self, stream: SessionStream, max_bytes: int) -> bytes:
         """Give out bytes of a stream that has some."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import anyio
 
 from py_p2pstack.errors import ResourceLimitExceeded
-from py_p2pstack.transports.quic.turns import Turns
+from py_p2pstack.turns import Turns
 
 
 class Openers:

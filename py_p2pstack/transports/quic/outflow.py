@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from py_p2pstack.transports.quic.stream import CONNECTION_HIGH, QuicStream
-from py_p2pstack.transports.quic.turns import Turns
+from py_p2pstack.turns import Turns
 
 
 class Outflow:
