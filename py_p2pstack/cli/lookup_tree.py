@@ -140,7 +140,7 @@ class LookupTree:
                 hop.dialing = False
                 if hop.rtt is None:
                     hop.rtt = event.rtt
-                else:
+                if hop.final and not self._going_on:
                     hop.stored = True
             case FinalPeer():
                 self._hop(event.peer).final = True

@@ -118,6 +118,18 @@ def test_a_peer_that_is_written_to_afterwards_keeps_the_time_of_its_answer() -> 
     assert hop.rtt == 0.034
 
 
+def test_a_peer_that_was_only_heard_of_is_written_to_and_one_that_is_asked_again_is_not() -> None:
+    events = story()
+    events.append(FinalPeer(query_id=1, at=0.9, peer=DAVE, distance=at(DAVE)))
+    events.append(PeerResponse(query_id=1, at=1.0, peer=DAVE, distance=at(DAVE), closer=(), rtt=0.5))
+    events.append(LookupStarted(query_id=1, at=1.1, node=US, key=KEY, seeds=(BOB,)))
+    events.append(PeerResponse(query_id=1, at=1.2, peer=BOB, distance=at(BOB), closer=(), rtt=0.5))
+    hops = told(events).hops
+    assert hops[DAVE].stored
+    assert hops[DAVE].rtt == 0.5
+    assert not hops[BOB].stored
+
+
 def test_one_that_refuses_to_be_written_to_says_why() -> None:
     events = story()
     events.append(PeerResponse(query_id=1, at=1.0, peer=BOB, distance=at(BOB), closer=(), rtt=0.5))
