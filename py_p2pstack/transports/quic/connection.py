@@ -135,7 +135,7 @@ class QuicConnection:
             self._end(self._reason)
             return
         until = self._endpoint.now() + self._config.flush_timeout
-        self.farewell = Farewell(self.machine, until, self._ask_at_once)
+        self.farewell = Farewell(self.machine, self.streams, until, self._ask_at_once)
         self.flush()
 
     def fail(self, fault: P2PError, code: int | None = None) -> None:
@@ -296,7 +296,7 @@ class QuicConnection:
         self.send()
         self.streams.count_sent()
         farewell = self.farewell
-        if farewell is not None and farewell.is_over(self.streams.outflow.queued, self._endpoint.now()):
+        if farewell is not None and farewell.is_over(self._endpoint.now()):
             self.party.finish()
 
     def grant(self, stream: QuicStream) -> None:
