@@ -113,12 +113,14 @@ def met(
         dialer, listener = (ours, theirs) if direction == "we dial" else (theirs, ours)
         # With a peer id behind it, py-libp2p dials only the older of the two names.
         address = listener.address.replace("/tls/ws/", "/wss/") if other == "py" else listener.address
-        yield Met(ours, theirs, stack, dialer.call("connect", addr=address))
+        told = dialer.call("connect", addr=address)
+        until(lambda: dialer.id in listener.call("peers")["peers"])  # who dialled may be done first
+        yield Met(ours, theirs, stack, told)
 
 
 def test_each_side_sees_the_other_connected(met: Met) -> None:
-    until(lambda: met.theirs.id in met.ours.call("peers")["peers"])  # who dialled may be done first
-    until(lambda: met.ours.id in met.theirs.call("peers")["peers"])
+    assert met.theirs.id in met.ours.call("peers")["peers"]
+    assert met.ours.id in met.theirs.call("peers")["peers"]
     if met.stack.security:
         assert met.told["security"] in (None, TOLD[met.stack.security])
         assert met.told["muxer"] in (None, TOLD[met.stack.muxer])
