@@ -117,7 +117,7 @@ class QuicConnection:
         self.streams.serve(handler, budget)
         self.party.again()
         try:
-            if self._reason is None:
+            if self._reason is None or self.farewell is not None:  # it may have been closed before we came
                 self.process()
                 self.flush()
                 await self._endpoint.drive(self.party)
@@ -125,13 +125,17 @@ class QuicConnection:
             self._end(ConnectionClosed("the connection was cancelled"))
 
     def close(self, code: int = 0) -> None:
-        """See `MuxedConnection.close`."""
+        """See `MuxedConnection.close`.
+
+        One with streams is to be served even then, for what was sent before: else only others on its socket see to
+        that, if there are any.
+        """
         if self._reason is not None:
             return
         self._reason = ConnectionClosed("the connection was closed by us", code=code)
         self._code = code
         self.streams.close_all(self._reason)
-        if not self.streams.served:
+        if not self.streams.served and not self.streams:  # nothing was sent
             self._end(self._reason)
             return
         until = self._endpoint.now() + self._config.flush_timeout
@@ -165,7 +169,7 @@ class QuicConnection:
         self.party.finish()
 
     def abort(self) -> None:
-        """End a connection that nobody was given."""
+        """End a connection that nobody was given, or serves."""
         self._end(ConnectionClosed("the dial was given up"))
 
     def tick(self, now: float) -> None:
@@ -297,7 +301,10 @@ class QuicConnection:
         self.streams.count_sent()
         farewell = self.farewell
         if farewell is not None and farewell.is_over(self._endpoint.now()):
-            self.party.finish()
+            if self.streams.served:
+                self.party.finish()
+            else:
+                self.abort()
 
     def grant(self, stream: QuicStream) -> None:
         """Tell the peer that it may send more on a stream."""

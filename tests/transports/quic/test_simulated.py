@@ -11,6 +11,7 @@ from py_p2pstack.errors import ConnectionClosed, OperationTimeout
 from py_p2pstack.testing.contracts.muxer_case import echo, read_all
 from py_p2pstack.testing.datagrams import SimulatedSocket
 from py_p2pstack.transports.quic import QuicConfig
+from py_p2pstack.transports.quic.connection import QuicConnection
 from tests.transports.quic.pairs import into, served_by
 from tests.transports.quic.worlds import BACKENDS, LATENCY, run, world
 
@@ -92,6 +93,59 @@ def test_what_was_sent_before_a_close_arrives_though_much_is_lost(seed: int, bac
             assert anyio.current_time() - start < 1.0  # and no longer than that takes
             assert len(await read_all(arrived[0])) == 100_005
             assert here.network.lost > 5
+            tasks.cancel_scope.cancel()
+
+    run(test, backend)
+
+
+@BACKENDS
+@pytest.mark.parametrize("served", [True, False], ids=["served then", "served by nobody"])
+def test_what_was_sent_before_a_close_arrives_though_nobody_served_the_connection_yet(
+    served: bool, backend: str
+) -> None:
+    """Whoever looks after the socket sees to that, and releases the connection."""
+
+    async def test() -> None:
+        async with world(latency=LATENCY) as here, anyio.create_task_group() as tasks:
+            other, _ = await here.dial()
+            connection = await here.alice.dial(here.listener.address, None)
+            if not served:  # on the same socket is one that is
+                tasks.start_soon(other.serve, lambda stream: False)
+            stream = await connection.open_stream()
+            await stream.send(bytes(100_000))
+            await stream.send_eof()
+            connection.close()
+            start = anyio.current_time()
+            if served:
+                tasks.start_soon(connection.serve, lambda stream: False)
+            while len(here.gate.connections) < 2:
+                await anyio.sleep(0.001)
+            arrived: list[MuxedStream] = []
+            await here.gate.connections[1].serve(into(arrived))
+            assert anyio.current_time() - start < 0.5  # at most a second is waited
+            assert await read_all(arrived[0]) == bytes(100_000)
+            tasks.cancel_scope.cancel()
+
+    run(test, backend)
+
+
+@BACKENDS
+def test_a_close_of_what_nobody_serves_is_over_in_time(backend: str) -> None:
+    async def test() -> None:
+        async with world(latency=LATENCY) as here, anyio.create_task_group() as tasks:
+            other, _ = await here.dial()
+            assert isinstance(other, QuicConnection)
+            tasks.start_soon(other.serve, lambda stream: False)
+            connection = await here.alice.dial(here.listener.address, None)
+            stream = await connection.open_stream()
+            await stream.send(b"hello")
+            here.network.loss = 1.0
+            connection.close()
+            assert len(other._endpoint._connections) == 2
+            await anyio.sleep(1.1)
+            assert other._endpoint._connections == {other}
+            with anyio.fail_after(0):
+                await connection.serve(lambda stream: False)
             tasks.cancel_scope.cancel()
 
     run(test, backend)
