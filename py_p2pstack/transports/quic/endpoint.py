@@ -59,6 +59,7 @@ class QuicEndpoint:
         self._on_idle = on_idle
         self._cids: dict[bytes, QuicConnection] = {}
         self._connections: set[QuicConnection] = set()
+        self._remotes: dict[SocketAddress, QuicConnection] = {}  # of several at one address the last
         self._parties: dict[Party, None] = {}
         self._driver: Party | None = None
         self._waiting: anyio.CancelScope | None = None
@@ -186,12 +187,22 @@ class QuicEndpoint:
         connection = self._cids.get(cid) if cid is not None else self._find_by_long(data, sender, now)
         if connection is None:
             self.dropped += 1
-            if cid is not None:
+            if cid is not None and not self._is_reset(data, segment, sender, now):
                 self._answer_reset(data[:segment], cid, sender, now)
             return
         self._touch(connection)
         connection.heard(now)
         connection.machine.receive(data, segment, sender, now)
+
+    def _is_reset(self, data: bytes, segment: int, sender: SocketAddress, now: float) -> bool:
+        """Whether a datagram is the word of a peer that has forgotten our connection to it (RFC 9000 §10.3)."""
+        connection = self._remotes.get(sender)
+        if connection is None or connection.machine.public_key is None:
+            return False
+        connection.machine.receive(data, segment, sender, now)  # its core knows the tokens, and drops what has none
+        if connection.machine.ended:
+            self._touch(connection)
+        return connection.machine.ended
 
     def _touch(self, connection: QuicConnection) -> None:
         connection.cork()
@@ -244,7 +255,7 @@ class QuicEndpoint:
         assert self.on_inbound is not None
         if not self.on_inbound(connection):
             return None
-        self._connections.add(connection)
+        self._add(connection)
         self.learn(connection, cid)
         self.learn(connection, header.destination)
         return connection
@@ -333,10 +344,14 @@ class QuicEndpoint:
             cid=os.urandom(codec.CID_LENGTH),
         )
         connection = QuicConnection(self, machine, self._config, now)
-        self._connections.add(connection)
+        self._add(connection)
         self.learn(connection, machine.cid)
         connection.flush()
         return connection
+
+    def _add(self, connection: QuicConnection) -> None:
+        self._connections.add(connection)
+        self._remotes[connection.machine.remote] = connection
 
     def learn(self, connection: QuicConnection, cid: bytes) -> None:
         """Packets to `cid` are the connection's."""
@@ -353,6 +368,8 @@ class QuicEndpoint:
         for cid in connection.cids:
             self._cids.pop(cid, None)
         self._connections.discard(connection)
+        if self._remotes.get(connection.machine.remote) is connection:
+            del self._remotes[connection.machine.remote]
         self._touched.discard(connection)
         self._close_if_idle()
 

@@ -282,7 +282,7 @@ async def test_a_stateless_reset_ends_the_connection() -> None:
             tasks.start_soon(alice.serve, lambda stream: False)
             await anyio.lowlevel.checkpoint()
             stream = await alice.open_stream()
-            with pytest.raises(ConnectionClosed):
+            with anyio.fail_after(30), pytest.raises(ConnectionClosed, match="reset"):
                 await stream.send(bytes(200))
                 await stream.receive()
 
