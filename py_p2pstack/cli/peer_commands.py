@@ -31,7 +31,7 @@ def ping(peer: str, count: int, interval: float, timeout: float, **_: Any) -> in
     def show(result: dict[str, Any]) -> None:
         mean = sum(rtts) / len(rtts)
         times = f"min {min(rtts) * 1e3:.2f}, mean {mean * 1e3:.2f}, max {max(rtts) * 1e3:.2f} ms"
-        click.echo(f"{result['peer']}: {result['count']} pings, {times}")
+        click.echo(f"{result['peer']}: {result['count']} ping{'s' if result['count'] != 1 else ''}, {times}")
 
     arguments = {"peer": peer, "count": count, "interval": interval, "timeout": timeout}
     return ask(Question(call="ping", arguments=arguments, title=f"ping {peer}", show=show, show_item=show_item))
