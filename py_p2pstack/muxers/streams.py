@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection
 from copy import copy
 from typing import Protocol
 
+from py_p2pstack.allowance import Allowance
 from py_p2pstack.core.error_codes import ConnectionCode, StreamCode
 from py_p2pstack.core.types import Buffer
 from py_p2pstack.errors import RemoteProtocolError, StreamClosed, StreamReset
@@ -55,8 +56,7 @@ class Streams(ABC):
         self._ready: deque[StreamState] = deque()
         self._stale = 0
         self._closing: dict[StreamState, float] = {}
-        self._resets_left = float(bounds.max_resets)
-        self._resets_at = 0.0
+        self._resets = Allowance(bounds.max_resets, bounds.resets_per_second)
         # where the parser stands
         self._head = b""
         self._body_left = 0
@@ -165,11 +165,7 @@ class Streams(ABC):
 
     def _count_reset(self, now: float) -> None:
         """Bound the rate of streams opened in vain: each costs us more than the peer."""
-        bounds = self._bounds
-        earned = (now - self._resets_at) * bounds.resets_per_second
-        self._resets_left = min(bounds.max_resets, self._resets_left + earned) - 1
-        self._resets_at = now
-        if self._resets_left < 0:
+        if not self._resets.take(now):
             raise RemoteProtocolError("too many streams reset in a short time", code=ConnectionCode.RATE_LIMITED)
 
     def _reset_overdue(self, now: float, events: list[Event]) -> None:

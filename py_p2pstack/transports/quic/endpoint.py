@@ -19,6 +19,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 from qh3.quic.packet import get_retry_integrity_tag
 
+from py_p2pstack.allowance import Allowance
 from py_p2pstack.errors import ConnectionClosed
 from py_p2pstack.event_loop import clock, signals
 from py_p2pstack.identity import PeerId
@@ -68,8 +69,7 @@ class QuicEndpoint:
         self._touched: set[QuicConnection] = set()
         self._backlog: list[tuple[list[bytes], SocketAddress]] = []
         self._token_key = os.urandom(32)
-        self._answers = _ANSWERS
-        self._answered_at = 0.0
+        self._answers = Allowance(_ANSWERS, _ANSWERS)
         self._users = 0
         self.closed = False
 
@@ -262,10 +262,7 @@ class QuicEndpoint:
 
     def _answer(self, datagrams: list[bytes], to: SocketAddress, now: float) -> None:
         """Answer a stranger, if that is not done too often: who asks may not be who is answered."""
-        self._answers = min(_ANSWERS, self._answers + (now - self._answered_at) * _ANSWERS)
-        self._answered_at = now
-        if self._answers >= 1:
-            self._answers -= 1
+        if self._answers.take(now):
             self.socket.send_nowait(datagrams, to)
 
     def _answer_reset(self, data: bytes, cid: bytes, sender: SocketAddress, now: float) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from py_p2pstack.allowance import Allowance
 from py_p2pstack.core.error_codes import ConnectionCode, StreamCode
 from py_p2pstack.core.muxer import MemoryBudget, MuxedStream
 from py_p2pstack.core.types import Buffer
@@ -17,7 +18,6 @@ from py_p2pstack.transports.quic.config import QuicConfig
 from py_p2pstack.transports.quic.grants import Grants
 from py_p2pstack.transports.quic.openers import Openers
 from py_p2pstack.transports.quic.outflow import Outflow
-from py_p2pstack.transports.quic.reset_allowance import ResetAllowance
 from py_p2pstack.transports.quic.stream import QuicStream
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class QuicStreams:
         self._table: dict[int, QuicStream] = {}
         self._unwanted: set[QuicStream] = set()
         self._openers = Openers(self._limits, config.open_timeout)
-        self._resets = ResetAllowance(config)
+        self._resets = Allowance(config.max_resets, config.resets_per_second)
 
     def __len__(self) -> int:
         return len(self._table)
