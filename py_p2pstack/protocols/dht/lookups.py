@@ -78,7 +78,12 @@ class Lookups:
         with anyio.move_on_after(seconds):
             if not len(self._node.table):
                 await self._gather()
-            query = self._query(operation, request, take, stop, width, outside, brief, without)
+            seeds = self._seeds(operation, outside)
+            lookup = self._lookup(operation.target, seeds, stop, width, brief, without)
+            most = self._node.config.max_peers_per_ip_group
+            query = Query(
+                operation, request, seeds, lookup, self._node, widening=self._widening, take=take, max_per_group=most
+            )
             if begun is not None:
                 begun(query)
             result = await query.run()
@@ -105,29 +110,18 @@ class Lookups:
             operation.tell_of(FinalPeer, peer)
         return result
 
-    def _query(
-        self,
-        operation: Operation,
-        request: Message,
-        take: Take | None,
-        stop: Callable[[], bool] | None,
-        width: int | None,
-        outside: Region | None,
-        brief: bool,
-        without: Collection[PeerId],
-    ) -> Query:
-        node, config = self._node, self._node.config
-        seeds = node.table.nearest(operation.target, config.lookup.k)
+    def _seeds(self, operation: Operation, outside: Region | None) -> list[PeerId]:
+        """Where to begin. Raises LookupFailure."""
+        node, k = self._node, self._node.config.lookup.k
+        seeds = node.table.nearest(operation.target, k)
         if outside is not None:
             everybody = node.table.nearest(operation.target, len(node.table))
-            seeds = [peer for peer in everybody if node.key_of(peer) not in outside][: config.lookup.k] or seeds
+            seeds = [peer for peer in everybody if node.key_of(peer) not in outside][:k] or seeds
         if not seeds:
             reason = "the routing table is empty: connect to a peer that serves the DHT"
             operation.tell(QueryError, peer=None, reason=reason)
             raise LookupFailure(reason)
-        lookup = self._lookup(operation.target, seeds, stop, width, brief, without)
-        limit = config.max_peers_per_ip_group
-        return Query(operation, request, seeds, lookup, node, widening=self._widening, take=take, max_per_group=limit)
+        return seeds
 
     def _lookup(
         self,
