@@ -61,7 +61,7 @@ class OwnCalls:
         """`closed` makes what is raised by a call that the end cut short, and by one before `open` or after the end."""
         self._closed = closed
         self._open = False
-        self._scopes: set[anyio.CancelScope] = set()
+        self._scopes: dict[anyio.CancelScope, None] = {}
         self._none_left = anyio.Event()
 
     def open(self) -> None:
@@ -78,11 +78,11 @@ class OwnCalls:
         """Around what a call does."""
         self.check()
         with anyio.CancelScope() as scope:
-            self._scopes.add(scope)
+            self._scopes[scope] = None
             try:
                 yield
             finally:
-                self._scopes.discard(scope)
+                self._scopes.pop(scope, None)
                 if not self._scopes:
                     self._none_left.set()
         if scope.cancelled_caught:

@@ -39,7 +39,7 @@ class SwarmConnection:
     def __init__(self, swarm: Swarm, muxed: MuxedConnection, scope: ConnectionScope, opened_at: float) -> None:
         self._swarm = swarm
         self._muxed = muxed
-        self._streams: set[SwarmStream] = set()
+        self._streams: dict[SwarmStream, None] = {}  # in the order they came
         self._ended = anyio.Event()
         self.identified = False
         self.scope = scope
@@ -140,12 +140,12 @@ class SwarmConnection:
         return self._adopt(SwarmStream(self, muxed, Direction.OUTBOUND, scope), muxed)
 
     def _adopt(self, stream: SwarmStream, muxed: MuxedStream) -> SwarmStream:
-        self._streams.add(stream)
+        self._streams[stream] = None
         muxed.on_end = lambda: self._forget(stream)
         return stream
 
     def _forget(self, stream: SwarmStream) -> None:
-        self._streams.discard(stream)
+        self._streams.pop(stream, None)
         stream.scope.done()
 
     async def _negotiate(self, stream: SwarmStream, protocols: Sequence[ProtocolId]) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from random import Random
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from py_p2pstack import Dht, DhtConfig
 from py_p2pstack.addresses import PeerInfo
@@ -38,6 +39,7 @@ class Node:
     joined: anyio.Event = field(default_factory=anyio.Event)
     """Set once it has bootstrapped."""
     _calls: dict[anyio.CancelScope, None] = field(default_factory=dict)
+    _gone: bool = False
 
     @property
     def service(self) -> Dht:
@@ -47,8 +49,10 @@ class Node:
 
     @contextmanager
     def call(self) -> Iterator[anyio.CancelScope]:
-        """Surrounds what is asked of the node: it is cancelled when the node goes."""
+        """Surrounds what is asked of the node: it is cancelled when the node goes, and at once if it has gone."""
         with anyio.CancelScope() as scope:
+            if self._gone:
+                scope.cancel()
             self._calls[scope] = None
             try:
                 yield scope
@@ -57,6 +61,7 @@ class Node:
 
     def hang_up(self) -> None:
         """Cancel all calls."""
+        self._gone = True
         for scope in list(self._calls):
             scope.cancel()
 
@@ -161,6 +166,7 @@ async def _enter(crowd: Crowd, node: Node, known: Iterable[PeerInfo]) -> None:
                 await node.host.connect(info)
             except P2PError as fault:
                 crowd.log(node.name, f"cannot reach a bootstrapper: {type(fault).__name__}")
+        await checkpoint()  # it may be gone by now
         size = await node.service.bootstrap()
         crowd.log(node.name, f"bootstrapped: {size}")
         node.joined.set()

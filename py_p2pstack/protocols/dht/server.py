@@ -37,7 +37,7 @@ class Server:
         self._handlers = handlers
         self._stores = stores
         self._config = config
-        self._streams: set[Stream] = set()
+        self._streams: dict[Stream, None] = {}  # in the order they came
         self._streams_of: Counter[PeerId] = Counter()
         self._deadlines = Deadlines(config.idle_timeout)
 
@@ -63,7 +63,7 @@ class Server:
             self.refused += 1
             stream.reset(StreamCode.RESOURCE_LIMIT_EXCEEDED)
             return
-        self._streams.add(stream)
+        self._streams[stream] = None
         self._streams_of[peer] += 1
         try:
             await self._answer_all(stream, peer)
@@ -77,7 +77,7 @@ class Server:
             logger.warning("a request of %s cannot be served: %s", peer, fault)
             stream.reset(StreamCode.RESOURCE_LIMIT_EXCEEDED)
         finally:
-            self._streams.discard(stream)
+            self._streams.pop(stream, None)
             self._streams_of[peer] -= 1
             if not self._streams_of[peer]:
                 del self._streams_of[peer]

@@ -59,14 +59,14 @@ class QuicEndpoint:
         self._config = config
         self._on_idle = on_idle
         self._cids: dict[bytes, QuicConnection] = {}
-        self._connections: set[QuicConnection] = set()
+        self._connections: dict[QuicConnection, None] = {}
         self._remotes: dict[SocketAddress, QuicConnection] = {}  # of several at one address the last
         self._parties: dict[Party, None] = {}
         self._driver: Party | None = None
         self._waiting: anyio.CancelScope | None = None
         self._timers: list[tuple[float, int, QuicConnection]] = []
         self._serials = itertools.count()
-        self._touched: set[QuicConnection] = set()
+        self._touched: dict[QuicConnection, None] = {}
         self._backlog: list[tuple[list[bytes], SocketAddress]] = []
         self._token_key = os.urandom(32)
         self._answers = Allowance(_ANSWERS, _ANSWERS)
@@ -206,7 +206,7 @@ class QuicEndpoint:
 
     def _touch(self, connection: QuicConnection) -> None:
         connection.cork()
-        self._touched.add(connection)
+        self._touched[connection] = None
 
     def _find_by_long(self, data: bytes, sender: SocketAddress, now: float) -> QuicConnection | None:
         header = codec.read_long(data)
@@ -272,7 +272,7 @@ class QuicEndpoint:
 
     async def _finish_batch(self) -> None:
         """Let connections tell what came, give those they woke a turn, and send what they had to say."""
-        touched, self._touched = self._touched, set()
+        touched, self._touched = self._touched, {}
         for connection in touched:
             self._contained(connection, connection.process)
         try:
@@ -347,7 +347,7 @@ class QuicEndpoint:
         return connection
 
     def _add(self, connection: QuicConnection) -> None:
-        self._connections.add(connection)
+        self._connections[connection] = None
         self._remotes[connection.machine.remote] = connection
 
     def learn(self, connection: QuicConnection, cid: bytes) -> None:
@@ -364,10 +364,10 @@ class QuicEndpoint:
         """The connection has ended; what still comes for it is a stranger's."""
         for cid in connection.cids:
             self._cids.pop(cid, None)
-        self._connections.discard(connection)
+        self._connections.pop(connection, None)
         if self._remotes.get(connection.machine.remote) is connection:
             del self._remotes[connection.machine.remote]
-        self._touched.discard(connection)
+        self._touched.pop(connection, None)
         self._close_if_idle()
 
     # --- sending ----------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ class Outflow:
         self.stuck = False
         """Whether enough waits for the network: a sender waits its turn before it queues more."""
         self._pressing = 0  # of those, what only the network holds up, and not the peer's windows
-        self._writing: set[QuicStream] = set()
+        self._writing: dict[QuicStream, None] = {}
         self._turns = Turns()
 
     def __bool__(self) -> bool:
@@ -31,13 +31,13 @@ class Outflow:
         self.queued += size
         self._pressing += size
         self.stuck = self._pressing > CONNECTION_HIGH
-        self._writing.add(stream)
+        self._writing[stream] = None
 
     def forget(self, stream: QuicStream) -> None:
         """What the stream has unsent never will be sent."""
         self.queued -= stream.queued
         stream.queued = 0
-        self._writing.discard(stream)
+        self._writing.pop(stream, None)
 
     def count(self, unsent_of: Callable[[int | None], int]) -> None:
         """See what of each stream went out, and wake the senders that waited for it; `unsent_of(None)` is of all."""
@@ -55,7 +55,7 @@ class Outflow:
             self.queued -= stream.queued - left
             stream.queued = left
             if not left:
-                self._writing.discard(stream)
+                self._writing.pop(stream, None)
             elif stream.written - left < stream.credit:
                 pressing += left
             if left <= stream.drain_at:

@@ -43,7 +43,7 @@ class QuicStreams:
         self._config = config
         self._handler: Callable[[MuxedStream], bool] | None = None
         self._table: dict[int, QuicStream] = {}
-        self._unwanted: set[QuicStream] = set()
+        self._unwanted: dict[QuicStream, None] = {}
         self._openers = Openers(self._limits, config.open_timeout)
         self._resets = Allowance(config.max_resets, config.resets_per_second)
 
@@ -176,7 +176,7 @@ class QuicStreams:
         """Have the peer send no more on a stream that nobody reads."""
         if not stream.refused:
             stream.refused = True
-            self._unwanted.add(stream)
+            self._unwanted[stream] = None
 
     def _stop_unwanted(self) -> None:
         """Tell so, once all that we sent is out.
@@ -186,8 +186,8 @@ class QuicStreams:
         if self._machine.is_pacing:
             return
         out = [stream for stream in self._unwanted if not stream.queued]
-        self._unwanted.difference_update(out)
         for stream in out:
+            del self._unwanted[stream]
             if not stream.remote_fin:
                 self._machine.command(self._machine.core.stop_sending, stream.id, int(StreamCode.NO_ERROR))
         self._connection.send()
