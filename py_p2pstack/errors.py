@@ -6,10 +6,18 @@ Foreign exceptions (`OSError`, `cryptography`, `protobuf`) are mapped to one of 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
 
 class P2PError(Exception):
     """Root of everything this package raises on purpose."""
+
+    def __copy__(self) -> Self:
+        """The same without a traceback: what ended something may be raised to many, each time from another place."""
+        twin = type(self).__new__(type(self), *self.args)
+        twin.__dict__.update(self.__dict__)
+        twin.__cause__ = self.__cause__
+        return twin
 
 
 # --- what a peer or a caller did wrong on the wire -------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from copy import copy
 from typing import Generic, Protocol, TypeVar
 
 import anyio
@@ -57,7 +58,8 @@ class DialSync(Generic[C]):
                 self._forget(flight)
                 flight.scope.cancel()
         if flight.connection is None:
-            raise flight.fault or NetworkError("the network is closing")
+            fault = flight.fault or NetworkError("the network is closing")
+            raise copy(fault).with_traceback(fault.__traceback__)
         return flight.connection
 
     async def _run(self, flight: _Flight[C]) -> None:
@@ -71,6 +73,7 @@ class DialSync(Generic[C]):
         finally:
             self._forget(flight)
             flight.done.set()
+            del flight  # which holds the fault, which holds this frame
 
     def _forget(self, flight: _Flight[C]) -> None:
         if self._flights.get(flight.peer) is flight:

@@ -51,6 +51,10 @@ class _Race:
         self.changed.set()
         self.changed = anyio.Event()
 
+    def note(self, address: Multiaddr, fault: BaseException) -> None:
+        """Remember why an address failed; not where: frames hold us, and all that they dealt with."""
+        self.attempts.append((address, fault.with_traceback(None)))
+
 
 class Dialer:
     """Dials peers. Stateless between dials but for backoff, black-hole memory and the bound on attempts in flight."""
@@ -112,7 +116,7 @@ class Dialer:
             try:
                 found = await self._resolver.resolve(address.with_peer(race.peer))
             except (P2PError, OSError) as fault:
-                race.attempts.append((address, fault))
+                race.note(address, fault)
                 continue
             for candidate in found:
                 if candidate.peer_id() in (None, race.peer):
@@ -180,9 +184,9 @@ class Dialer:
                 self.backoff.add(race.peer, address, now)
             raise
         except ResourceLimitExceeded as fault:  # our own fault: the address is not punished
-            race.attempts.append((address, fault))
+            race.note(address, fault)
         except (P2PError, OSError) as fault:
-            race.attempts.append((address, fault))
+            race.note(address, fault)
             self.backoff.add(race.peer, address, anyio.current_time())
         else:
             if race.winner is None:
