@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from copy import copy
 
 import anyio
 
@@ -67,7 +68,7 @@ class LightConnection:
             security="/none",
             muxer="/none",
         )
-        self.streams: set[LightStream] = set()
+        self.streams: dict[LightStream, None] = {}
         self.identified = False
         self.identify_over = anyio.Event()
         self.close_reason: ConnectionClosed | None = None
@@ -92,7 +93,7 @@ class LightConnection:
     async def new_stream(self, protocols: Sequence[ProtocolId]) -> LightStream:
         """Open a stream; no round trip if identify told of one of the protocols, else a refusal takes one."""
         if self.close_reason is not None:
-            raise self.close_reason
+            raise copy(self.close_reason)
         protocol = self.host.peerstore.first_supported(self.remote_peer, protocols)
         handler = None if protocol is None else self.remote.handlers.get(protocol)
         if protocol is None or handler is None:
@@ -135,7 +136,7 @@ class LightConnection:
         if self.close_reason is None:
             self.close_reason = reason
             self.identify_over.set()
-            for stream in sorted(self.streams, key=lambda each: each.id):
+            for stream in list(self.streams):
                 stream.lose(reason)
             self.host.network.let_go(self)
 
@@ -224,7 +225,7 @@ class LightSwarm:
                     self._backoff.add(peer, address, anyio.current_time())
                 raise
             except P2PError as fault:
-                attempts.append((address, fault))
+                attempts.append((address, fault.with_traceback(None)))
                 self._backoff.add(peer, address, anyio.current_time())
             else:
                 self._backoff.clear(peer, address)

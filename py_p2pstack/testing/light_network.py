@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 import anyio
 
 from py_p2pstack.addresses import Multiaddr
-from py_p2pstack.event_loop import clock
+from py_p2pstack.event_loop import clock, signals
 from py_p2pstack.lifetime import OwnTasks
 from py_p2pstack.testing import virtual_time
 
@@ -75,6 +75,7 @@ class LightNetwork:
 
     async def __aenter__(self) -> Self:
         self.clock = clock()
+        self.signal = signals()
         self._own = OwnTasks()
         tasks = await self._own.__aenter__()
         self._set_alarm = virtual_time.alarm(tasks)

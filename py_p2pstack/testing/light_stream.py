@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from copy import copy
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -12,6 +13,7 @@ import anyio
 from py_p2pstack.core.stream import StreamHandler
 from py_p2pstack.core.types import Buffer, Direction, ProtocolId
 from py_p2pstack.errors import ConnectionClosed, MessageTooLarge, StreamClosed, StreamError, StreamReset
+from py_p2pstack.event_loop import Signal
 from py_p2pstack.identity import PeerId
 from py_p2pstack.wire.framing import FrameDecoder
 
@@ -37,7 +39,7 @@ class LightStream:
         self._latency = connection.latency
         self._handler: StreamHandler | None = None
         self._inbox: deque[bytes | None] = deque()
-        self._waiter: anyio.Event | None = None
+        self._waiter: Signal | None = None
         self._fault: StreamError | ConnectionClosed | None = None
         self._ended = False
         self._last_due = 0.0
@@ -55,8 +57,8 @@ class LightStream:
         far = cls(connection.other, number, Direction.INBOUND, protocol)
         far._handler = handler
         near._far, far._far = far, near
-        connection.streams.add(near)
-        connection.other.streams.add(far)
+        connection.streams[near] = None
+        connection.other.streams[far] = None
         return near
 
     def __repr__(self) -> str:
@@ -67,7 +69,7 @@ class LightStream:
     async def send_message(self, message: bytes) -> None:
         """Send one message. Never waits."""
         if self._fault is not None:
-            raise self._fault
+            raise copy(self._fault)
         if self._ended:
             raise StreamClosed("the stream was closed for writing")
         self._post(message)
@@ -118,10 +120,10 @@ class LightStream:
         """Return the next message; raises anyio.EndOfStream behind the last."""
         while True:
             if self._fault is not None:
-                raise self._fault
+                raise copy(self._fault)
             if self._inbox:
                 break
-            self._waiter = anyio.Event()
+            self._waiter = self.connection.light_network.signal()
             try:
                 await self._waiter.wait()
             finally:
@@ -156,7 +158,7 @@ class LightStream:
         """End here, for whatever reason."""
         if self._fault is None:
             self._fault = fault
-            self.connection.streams.discard(self)
+            self.connection.streams.pop(self, None)
             if self._waiter is not None:
                 self._waiter.set()
 

@@ -7,7 +7,7 @@ random honest nodes that have joined ask for values and peers, and counts; a get
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from random import Random
 from statistics import median
@@ -15,46 +15,24 @@ from statistics import median
 import anyio
 
 from py_p2pstack.errors import P2PError
-from py_p2pstack.identity import PrivateKey
-from py_p2pstack.kademlia import common_prefix_length, key_of
 from py_p2pstack.protocols.dht.security_config import SecurityConfig
 from py_p2pstack.testing import virtual_time
-from py_p2pstack.testing.light_host import LightHost
-from tests.simulation.crowd import CONFIG, Crowd, Node, closest, newcomer, settle
+from tests.simulation.acts import (
+    Figures,
+    Tally,
+    at_random_times,
+    get,
+    gets_for,
+    look_up,
+    look_up_all,
+    new_thing,
+    put,
+    put_many,
+    values_for,
+)
+from tests.simulation.crowd import CONFIG, Crowd, closest, newcomer, settle
 from tests.simulation.liars import Gang, Liar, Lie
-
-Figures = dict[str, float]
-SYBILS = 45
-
-
-@dataclass(slots=True)
-class Tally:
-    """Successes out of tries, and how long they took."""
-
-    good: int = 0
-    tries: int = 0
-    seconds: list[float] = field(default_factory=list)
-
-    def count(self, good: bool, seconds: float) -> None:
-        """Count one try."""
-        self.tries += 1
-        self.good += good
-        self.seconds.append(seconds)
-
-    @property
-    def percent(self) -> float:
-        """The share of successes."""
-        return 100 * self.good / self.tries if self.tries else math.nan
-
-    def figures(self, name: str) -> Figures:
-        """As they are written down."""
-        seconds = sorted(self.seconds) or [math.nan]
-        return {
-            f"{name}_percent": round(self.percent, 3),
-            f"{name}_tries": self.tries,
-            f"{name}_seconds_median": round(median(seconds), 3),
-            f"{name}_seconds_p95": round(seconds[int(0.95 * (len(seconds) - 1))], 3),
-        }
+from tests.simulation.sieges import besieged, lied_to
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,101 +65,6 @@ class Outcome:
     """Bars that were not reached."""
     digest: str
     virtual_seconds: float
-
-
-# --- what is done over and over -------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Thing:
-    """A value and its key."""
-
-    key: bytes
-    value: bytes
-
-
-def new_thing(rng: Random) -> Thing:
-    """A value that its key proves."""
-    public_key = PrivateKey.from_seed(rng.randbytes(32)).public_key
-    return Thing(b"/pk/" + public_key.peer_id().to_bytes(), public_key.encode())
-
-
-async def put(crowd: Crowd, node: Node, thing: Thing) -> bool:
-    """Put a value; whether it was acknowledged by anybody."""
-    with node.call():
-        try:
-            result = await node.service.put_value(thing.key, thing.value)
-        except P2PError as fault:
-            crowd.log(node.name, f"put failed: {type(fault).__name__}")
-        else:
-            crowd.log(node.name, f"put {len(result.replicas)} replicas")
-            return True
-    return False
-
-
-async def put_many(crowd: Crowd, count: int) -> list[Thing]:
-    """Put values at random nodes, a few at a time; returns those acknowledged."""
-    things: list[Thing] = []
-
-    async def one(thing: Thing) -> None:
-        if await put(crowd, crowd.anybody(), thing):
-            things.append(thing)
-
-    for _ in range(-(-count // 20)):
-        async with anyio.create_task_group() as tasks:
-            for _ in range(min(20, count)):
-                tasks.start_soon(one, new_thing(crowd.rng))
-        count -= 20
-    return things
-
-
-async def get(crowd: Crowd, node: Node, thing: Thing, tally: Tally) -> None:
-    """Get a value and count it, unless the node goes meanwhile."""
-    start = crowd.now()
-    with node.call():
-        try:
-            found = await node.service.get_value(thing.key) == thing.value
-            fault = ""
-        except P2PError as caught:
-            found, fault = False, f": {type(caught).__name__}"
-        tally.count(found, crowd.now() - start)
-        crowd.log(node.name, f"get {'succeeded' if found else 'failed'}{fault}")
-
-
-async def look_up(
-    crowd: Crowd, node: Node, others: Sequence[Node], tally: Tally, hops: list[int] | None = None
-) -> None:
-    """Look up a random key and compare with who truly is nearest."""
-    key = crowd.rng.randbytes(32)
-    start = crowd.now()
-    try:
-        result = await node.service.look_up(key)
-        good = list(result.peers) == closest(others, key, seen_by=node)
-        if hops is not None:
-            hops.append(result.hops)
-    except P2PError:
-        good = False
-    tally.count(good, crowd.now() - start)
-    crowd.log(node.name, f"looked up: {'true' if good else 'not true'}")
-
-
-async def look_up_all(crowd: Crowd, nodes: Sequence[Node], others: Sequence[Node], tally: Tally) -> None:
-    """Have each of some nodes look up a random key, all at once."""
-    async with anyio.create_task_group() as tasks:
-        for node in nodes:
-            tasks.start_soon(look_up, crowd, node, others, tally)
-
-
-async def at_random_times(crowd: Crowd, count: int, duration: float, act: Callable[[], Awaitable[None]]) -> None:
-    """Do something `count` times, spread over `duration` seconds."""
-
-    async def later(delay: float) -> None:
-        await anyio.sleep(delay)
-        await act()
-
-    async with anyio.create_task_group() as tasks:
-        for _ in range(count):
-            tasks.start_soon(later, crowd.rng.uniform(0, duration))
 
 
 # --- the scenarios --------------------------------------------------------------------------------
@@ -306,84 +189,6 @@ async def parted(crowd: Crowd) -> Figures:
         **gets.figures("gets"),
         **during.figures("gets_while_parted"),
     }
-
-
-async def lied_to(crowd: Crowd) -> Figures:
-    """A fifth of all nodes lies; values are put and got by the others, and lookups compared with the truth."""
-    gets, lookups = Tally(), Tally()
-    things = await put_many(crowd, values_for(crowd.size))
-
-    async def get_one() -> None:
-        await get(crowd, crowd.anybody(), crowd.rng.choice(things), gets)
-
-    await at_random_times(crowd, gets_for(crowd.size) // 2, 100, get_one)
-    everybody = crowd.honest()
-    for _ in range(max(10, crowd.size // 20)):
-        node = crowd.anybody()
-        key = crowd.rng.randbytes(32)
-        found = set((await node.service.look_up(key)).peers)
-        lookups.count(set(closest(everybody, key, seen_by=node, count=10)) <= found, 0.0)
-    return {**gets.figures("gets"), "honest_ten_nearest_found_percent": lookups.percent, "values": len(things)}
-
-
-async def besieged(crowd: Crowd) -> Figures:
-    """45 Sybils, each in an IP group of its own, lie nearer to a key than nearly all others, keep nothing that is put,
-    and tell of nobody but themselves. Three nodes put the value, ten get it."""
-    gets, puts, surrounded = Tally(), Tally(), Tally()
-    for _ in range(max(1, crowd.size // 200)):
-        thing = new_thing(crowd.rng)
-        users = [crowd.anybody() for _ in range(11)]
-        async with anyio.create_task_group() as tasks:
-            for node in users:  # as every node did when it came: it is how they know how many there are
-                tasks.start_soon(node.service.bootstrap)
-        await surround(crowd, key_of(thing.key))
-        reached = set(closest(list(crowd.nodes.values()), thing.key, seen_by=users[0]))
-        surrounded.count(not reached & {node.host.id for node in crowd.honest()}, 0.0)
-        puts.count(await put(crowd, users[0], thing), 0.0)
-        for node in users[1:] * 2:
-            await get(crowd, node, thing, gets)
-    return {
-        **gets.figures("gets"),
-        "puts_percent": puts.percent,
-        "keys": puts.tries,
-        "keys_with_sybils_alone_among_the_nearest": surrounded.good,
-    }
-
-
-async def surround(crowd: Crowd, target: int) -> None:
-    """Let Sybils join around a key, and make themselves known to those near it and to a hundred others."""
-    gang, prefix = Gang(), max(1, int(math.log2(crowd.size)) + 1)
-    for _ in range(SYBILS):
-        while True:
-            identity = PrivateKey.from_seed(crowd.rng.randbytes(32))
-            if common_prefix_length(key_of(identity.public_key.peer_id().to_bytes()), target) >= prefix:
-                break
-        crowd.commissioned.append((identity, Liar(gang, Lie.COLLUDERS, crowd.rng)))
-    near = sorted(crowd.honest(), key=lambda node: node.key ^ target)
-    victims = near[:60] + crowd.rng.sample(near, min(100, len(near)))
-    await crowd.join(SYBILS)
-
-    async def introduce(sybil: LightHost) -> None:
-        for victim in victims:
-            try:
-                await sybil.connect(victim.host.peer_info)
-            except P2PError:
-                continue
-
-    async with anyio.create_task_group() as tasks:
-        for sybil in gang.members:
-            tasks.start_soon(introduce, sybil)
-    await anyio.sleep(5)
-
-
-def gets_for(size: int) -> int:
-    """How many gets tell enough: a thousand of a thousand nodes."""
-    return max(20, size)
-
-
-def values_for(size: int) -> int:
-    """How many values are put: a hundred among a thousand nodes."""
-    return max(10, size // 10)
 
 
 SCENARIOS = {

@@ -9,6 +9,7 @@ import anyio.lowlevel
 import pytest
 
 from py_p2pstack.core.muxer import MuxedConnection
+from py_p2pstack.core.transport import RawConnection
 from py_p2pstack.core.types import Direction
 from py_p2pstack.errors import (
     ConnectionClosed,
@@ -49,6 +50,12 @@ async def fails(up: Upgrader, direction: Direction, error: type[Exception], data
     with pytest.raises(error):
         await up.upgrade(raw, direction, transport="memory", peer=None)
     assert raw.closed
+
+
+async def in_vain(up: Upgrader, raw: RawConnection, error: type[Exception]) -> None:
+    """`up` listens, and ends with `error`."""
+    with pytest.raises(error):
+        await inbound(up, raw)
 
 
 NO_NOISE = lazy_proposal("/plaintext/2.0.0")
@@ -125,13 +132,8 @@ async def test_a_sockets_own_timeout_is_not_told_as_ours() -> None:
 
 async def test_another_peer_than_the_one_dialled_is_refused_on_both_sides() -> None:
     raw_alice, raw_bob = raw_pair()
-
-    async def listen() -> None:
-        with pytest.raises(ConnectionClosed):
-            await inbound(upgrader(BOB), raw_bob)
-
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(listen)
+        tasks.start_soon(in_vain, upgrader(BOB), raw_bob, ConnectionClosed)
         with pytest.raises(PeerIdMismatch):
             await outbound(upgrader(ALICE), raw_alice, peer=ALICE_ID)
     assert raw_alice.closed
@@ -140,26 +142,16 @@ async def test_another_peer_than_the_one_dialled_is_refused_on_both_sides() -> N
 
 async def test_no_muxer_in_common_is_a_negotiation_error() -> None:
     raw_alice, raw_bob = raw_pair()
-
-    async def listen() -> None:
-        with pytest.raises(ConnectionClosed):
-            await inbound(upgrader(BOB, muxers=[MPLEX]), raw_bob)
-
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(listen)
+        tasks.start_soon(in_vain, upgrader(BOB, muxers=[MPLEX]), raw_bob, ConnectionClosed)
         with pytest.raises(NegotiationError, match=YAMUX):
             await outbound(upgrader(ALICE), raw_alice)
 
 
 async def test_a_forged_record_inside_the_muxers_negotiation_is_refused() -> None:
     raw_alice, raw_bob = raw_pair()
-
-    async def listen() -> None:
-        with pytest.raises(DecryptError):
-            await inbound(upgrader(BOB), raw_bob)
-
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(listen)
+        tasks.start_soon(in_vain, upgrader(BOB), raw_bob, DecryptError)
         pipe = RawPipe(raw_alice)
         await secure(pipe, {"/noise": LateMuxers(ALICE)}, initiator=True, peer=None, muxers=())
         await pipe.send(b"\x00\x20" + bytes(32))
@@ -171,13 +163,8 @@ async def test_a_muxer_that_cannot_be_built_closes_the_pipe() -> None:
         raise RuntimeError("no muxer today")
 
     raw_alice, raw_bob = raw_pair()
-
-    async def listen() -> None:
-        with pytest.raises(ConnectionClosed):
-            await inbound(upgrader(BOB), raw_bob)
-
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(listen)
+        tasks.start_soon(in_vain, upgrader(BOB), raw_bob, ConnectionClosed)
         with pytest.raises(RuntimeError, match="today"):
             await outbound(upgrader(ALICE, factory=broken), raw_alice)
     assert raw_alice.closed

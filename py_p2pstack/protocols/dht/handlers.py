@@ -14,7 +14,7 @@ from py_p2pstack.identity import PeerId
 from py_p2pstack.kademlia import RoutingTable, key_of
 from py_p2pstack.protocols.dht.codec import ConnectionType, KadPeer, Message, MessageType
 
-TOLD_FOR = 1.0  # seconds; what an answer says of others is no fresher when they are looked up anew for each
+TOLD_FOR = 5.0  # seconds; what an answer says of others is no fresher when they are looked up anew for each
 
 
 class Neighbourhood(Protocol):

@@ -59,6 +59,15 @@ class Gate:
     async def found(self, *numbers: int) -> None:
         await self.admission.check_all([peer(number) for number in numbers])
 
+    def fill(self) -> PeerId:
+        """Let so many enter that others wait to replace them; returns one of the farthest."""
+        for number in range(1, 40):
+            self.admission.answered(peer(number))
+        self.table.freeze()
+        for number in range(40, 60):
+            self.admission.answered(peer(number))
+        return next(entry.peer for entry in self.table.entries() if entry.cpl == 0)
+
 
 def gate(scenario: Callable[[Gate], Awaitable[None]], config: DhtConfig | None = None) -> Callable[[], Awaitable[None]]:
     """Run a scenario on an admission of its own."""
@@ -126,15 +135,10 @@ async def test_one_that_knows_nobody_is_welcome_only_while_we_know_few(g: Gate) 
 @in_virtual_time
 @gate
 async def test_who_fails_leaves_and_a_replacement_is_checked(g: Gate) -> None:
-    for number in range(1, 40):
-        g.admission.answered(peer(number))
-    g.table.freeze()
-    for number in range(40, 60):
-        g.admission.answered(peer(number))
-    victim = next(entry for entry in g.table.entries() if entry.cpl == 0)
+    victim = g.fill()
     g.asker.gone = True
-    g.admission.failed(victim.peer)
-    assert victim.peer not in g.table
+    g.admission.failed(victim)
+    assert victim not in g.table
     await g.found()
     assert g.table.count(0) == 2
     assert len(g.asker.asked) == 1
@@ -143,14 +147,9 @@ async def test_who_fails_leaves_and_a_replacement_is_checked(g: Gate) -> None:
 @in_virtual_time
 @gate
 async def test_a_replacement_that_serves_no_longer_stays_outside(g: Gate) -> None:
-    for number in range(1, 40):
-        g.admission.answered(peer(number))
-    g.table.freeze()
-    for number in range(40, 60):
-        g.admission.answered(peer(number))
-    victim = next(entry for entry in g.table.entries() if entry.cpl == 0)
+    victim = g.fill()
     g.asker.others = {peer(number) for number in range(60)}
-    g.admission.failed(victim.peer)
+    g.admission.failed(victim)
     await g.found()
     assert len(g.asker.asked) == 1
     assert g.table.count(0) == 1
