@@ -7,7 +7,8 @@ fails a query leaves, and whoever waited for its place is checked in its stead. 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 import anyio
@@ -54,6 +55,8 @@ class Admission:
         self._config = config
         self._tasks = tasks
         self._checking: dict[PeerId, anyio.Event] = {}
+        self._awaited: dict[PeerId, int] = {}
+        self._put_off: dict[PeerId, None] = {}
         self._hasty = False
         self._refreshes = 0
         self._closed = False
@@ -64,8 +67,30 @@ class Admission:
 
     def found(self, peer: PeerId) -> None:
         """A peer is there: have it checked in the background, if it may serve us. At most `max_checks` at once."""
-        if self._asker.belongs_in_table(peer):
+        if peer in self._awaited:
+            self._put_off[peer] = None
+        elif self._asker.belongs_in_table(peer):
             self._begin_check(peer)
+
+    @contextmanager
+    def awaited(self, peer: PeerId) -> Iterator[None]:
+        """While a lookup waits for an answer of a peer: it tells as much as a check, so one is put off.
+
+        It is made up for only if the lookup waits no longer; who does not answer is none for the table.
+        """
+        self._awaited[peer] = self._awaited.get(peer, 0) + 1
+        answered = True
+        try:
+            yield
+        except anyio.get_cancelled_exc_class():
+            answered = False
+            raise
+        finally:
+            self._awaited[peer] -= 1
+            if not self._awaited[peer]:
+                del self._awaited[peer]
+                if self._put_off.pop(peer, self) is None and not answered:
+                    self.found(peer)
 
     def _begin_check(self, peer: PeerId) -> None:
         if self._worth_a_check(peer):

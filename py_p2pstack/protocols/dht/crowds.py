@@ -142,7 +142,7 @@ class Crowds:
                 await node.dial(peer)
             operation.tell_of(SendingQuery, peer)
             start = anyio.current_time()
-            answer = await node.request(peer, request)
+            answer = await node.messenger.request(peer, request)
             closer = tuple(each.info for each in answer.closer_peers)
             operation.tell_of(PeerResponse, peer, closer=closer, rtt=anyio.current_time() - start)
             if take is not None:

@@ -155,8 +155,9 @@ class LocalNode:
         raise OperationTimeout(f"no connection to {peer} within {self.config.dial_timeout:g} s")
 
     async def request(self, peer: PeerId, message: Message) -> Message:
-        """Ask one peer; see `Messenger.request`."""
-        return await self.messenger.request(peer, message)
+        """Ask one peer of a lookup; see `Messenger.request`."""
+        with self.admission.awaited(peer):
+            return await self.messenger.request(peer, message)
 
     async def find_node(self, peer: PeerId, key: bytes) -> list[PeerInfo]:
         """Ask one peer whom it knows nearest to `key`; its answer as it came, at most 2k peers."""

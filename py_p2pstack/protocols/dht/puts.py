@@ -115,7 +115,7 @@ class Puts:
                 await self._node.dial(peer)
             operation.tell_of(SendingQuery, peer)
             start = operation.now()
-            answer = await self._node.request(peer, request)
+            answer = await self._node.messenger.request(peer, request)
             operation.tell_of(PeerResponse, peer, closer=(), rtt=operation.now() - start)
             assert request.record is not None
             if answer.record is None or answer.record.value != request.record.value:

@@ -68,6 +68,7 @@ class Refresher:
         self._keeper = keeper
         self._lock = anyio.Lock(fast_acquire=True)
         self._wanted = anyio.Event()
+        self._begun = 0.0  # the last refresh
 
     # --- when -------------------------------------------------------------------------------------
 
@@ -133,19 +134,28 @@ class Refresher:
         await self._admission.check_all(self._node.connected_peers())
 
     async def refresh(self, *, force: bool) -> None:
-        """Refresh once. `force`: prefix lengths that were looked up lately, too. Does nothing on an empty table."""
+        """Refresh once. Does nothing on an empty table.
+
+        `force`: prefix lengths that were looked up lately, too, unless it was in a refresh that is under way now: who
+        joins and asks at once for what has begun by itself need not wait for all of it to be done twice.
+        """
+        now = anyio.current_time()
+        since = now - self._config.refresh_interval
+        if force:
+            since = self._begun if self._lock.locked() else now
         async with self._lock:
+            self._begun = anyio.current_time()
             await self._evict_the_dead()
             if not len(self._table):
                 return
             around_us = await self._run(self._node.local_peer.to_bytes())
             if around_us is None or not self._is_everybody(around_us):
-                await self._refresh_prefixes(force)
+                await self._refresh_prefixes(since)
             self._admission.refreshed()
         await self._keeper.save()
 
-    async def _refresh_prefixes(self, force: bool) -> None:
-        """Look up a random key of each prefix length up to the longest in the table.
+    async def _refresh_prefixes(self, since: float) -> None:
+        """Look up a random key of each prefix length up to the longest in the table, but of those looked up `since`.
 
         Behind a length c that has nobody even then, only those up to 2(c + 1) are tried: a single peer very near to us
         should not cost a lookup for each of the empty lengths before it (go-libp2p-kad-dht: doRefresh).
@@ -156,8 +166,7 @@ class Refresher:
         gap = False
         while cpl <= last:
             at = times[cpl]
-            due = at is None or anyio.current_time() - at > self._config.refresh_interval
-            if force or due:
+            if at is None or at < since:
                 await self._run(await self._random_key(cpl))
             if not gap and self._table.count(cpl) == 0:
                 gap = True

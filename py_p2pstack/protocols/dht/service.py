@@ -267,7 +267,7 @@ class Dht(DhtParts):
         """Return the seconds a PING of the DHT took there and back. Raises as `find_node` does."""
         start = anyio.current_time()
         with self._calls.call():
-            await self._node.request(peer, Message(type=MessageType.PING))
+            await self._node.messenger.request(peer, Message(type=MessageType.PING))
         return anyio.current_time() - start
 
     async def find_node(self, peer: PeerId, key: bytes) -> list[PeerInfo]:

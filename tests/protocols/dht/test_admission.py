@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 import anyio
+import pytest
+from anyio.lowlevel import checkpoint
 
 from py_p2pstack.addresses import PeerInfo
 from py_p2pstack.core.host import ConnectionManager
@@ -120,6 +122,47 @@ async def test_a_peer_is_checked_once_at_a_time(g: Gate) -> None:
         g.admission.found(peer(1))
     await g.found(1)
     assert g.asker.asked == [peer(1)]
+
+
+@in_virtual_time
+@gate
+async def test_of_whom_a_lookup_asks_already_nothing_more_is_asked(g: Gate) -> None:
+    with g.admission.awaited(peer(1)):
+        await g.found(1)
+    assert g.asker.asked == []
+    await g.found(1)
+    assert g.asker.asked == [peer(1)]
+
+
+@in_virtual_time
+@gate
+async def test_a_check_that_was_put_off_is_made_when_the_last_lookup_waits_no_longer(g: Gate) -> None:
+    with anyio.CancelScope() as scope, g.admission.awaited(peer(1)):
+        with anyio.CancelScope() as first, g.admission.awaited(peer(1)):
+            g.admission.found(peer(1))
+            first.cancel()
+            await checkpoint()
+        await g.found()
+        assert g.asker.asked == []
+        scope.cancel()
+        await checkpoint()
+    await g.found()
+    assert g.asker.asked == [peer(1)]
+    with anyio.CancelScope() as scope, g.admission.awaited(peer(2)):  # of whom nobody was told
+        scope.cancel()
+        await checkpoint()
+    await g.found()
+    assert g.asker.asked == [peer(1)]
+
+
+@in_virtual_time
+@gate
+async def test_who_fails_a_lookup_is_not_checked_either(g: Gate) -> None:
+    with pytest.raises(StreamReset), g.admission.awaited(peer(1)):
+        g.admission.found(peer(1))
+        raise StreamReset
+    await g.found()
+    assert g.asker.asked == []
 
 
 @in_virtual_time

@@ -76,6 +76,24 @@ async def test_prefix_lengths_looked_up_lately_are_skipped_unless_forced() -> No
 
 
 @in_virtual_time
+async def test_a_refresh_that_is_forced_while_another_goes_on_repeats_none_of_its_prefix_lengths() -> None:
+    """Who joins refreshes by itself; to ask for it meanwhile must not mean all of it twice."""
+    async with world() as w:
+        nodes = await w.join(8, lookup=LookupConfig(k=4))
+        node, told = nodes[7], list[QueryEvent]()
+        with watching(told.append):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(lambda: node.dht._refresher.refresh(force=True))
+                await anyio.sleep(0.005)  # half of what an answer takes
+                assert await node.dht.bootstrap() == len(node.dht.routing_table)
+        keys = started(told)
+        assert keys.count(node.id.to_bytes()) == 2  # others may have come to our neighbourhood
+        rest = prefixes(node, [key for key in keys if key != node.id.to_bytes()])
+        assert rest == list(range(len(rest)))
+        assert len(rest) >= 2
+
+
+@in_virtual_time
 async def test_behind_a_gap_only_the_next_prefix_lengths_are_tried() -> None:
     async with world() as w:
         alice, bob = await w.start(2, lookup=LookupConfig(k=1, beta=1))
