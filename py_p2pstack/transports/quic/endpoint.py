@@ -17,9 +17,7 @@ from functools import partial
 
 import anyio
 from anyio.lowlevel import checkpoint
-from qh3.quic.packet import get_retry_integrity_tag
 
-from py_p2pstack.allowance import Allowance
 from py_p2pstack.errors import ConnectionClosed
 from py_p2pstack.event_loop import clock, signals
 from py_p2pstack.identity import PeerId
@@ -31,11 +29,11 @@ from py_p2pstack.transports.quic.credentials import Credentials
 from py_p2pstack.transports.quic.machine import QuicMachine, is_panic
 from py_p2pstack.transports.quic.party import Party
 from py_p2pstack.transports.quic.sockets import DatagramSocket
+from py_p2pstack.transports.quic.strangers import Strangers
 
 logger = logging.getLogger(__name__)
 
 _BATCH = 16  # reads of the socket between two looks at what they brought
-_ANSWERS = 1000.0  # packets to strangers a second, at most: retries, resets, versions
 
 
 class QuicEndpoint:
@@ -68,8 +66,7 @@ class QuicEndpoint:
         self._serials = itertools.count()
         self._touched: dict[QuicConnection, None] = {}
         self._backlog: list[tuple[list[bytes], SocketAddress]] = []
-        self._token_key = os.urandom(32)
-        self._answers = Allowance(_ANSWERS, _ANSWERS)
+        self._strangers = Strangers(socket, credentials)
         self._users = 0
         self.closed = False
 
@@ -188,7 +185,7 @@ class QuicEndpoint:
         if connection is None:
             self.dropped += 1
             if cid is not None and not self._is_reset(data, segment, sender, now):
-                self._answer_reset(data[:segment], cid, sender, now)
+                self._strangers.reset(data[:segment], cid, sender, now)
             return
         self._touch(connection)
         connection.heard(now)
@@ -216,26 +213,18 @@ class QuicEndpoint:
         if connection is not None or self.on_inbound is None or len(data) < codec.MIN_INITIAL:
             return connection
         if header.version not in (0, codec.VERSION):
-            self._answer([codec.version_negotiation(header, os.urandom(1)[0])], sender, now)
+            self._strangers.tell_version(header, sender, now)
         elif header.initial and len(header.destination) >= 8:
             return self._arrive(header, sender, now)
         return None
 
     def _arrive(self, header: codec.LongHeader, sender: SocketAddress, now: float) -> QuicConnection | None:
         """The first packet of a new connection."""
-        original, retried = header.destination, False
-        address = f"{sender[0]} {sender[1]}".encode()
-        if header.token:
-            opened = codec.open_token(self._token_key, address, header.destination, header.token, now)
-            if opened is not None:
-                original, retried = opened, True
         if self.pending >= self._config.max_pending_inbound:
             return None
-        if not retried and self.pending >= self._config.retry_above:
-            cid = os.urandom(codec.CID_LENGTH)
-            token = codec.make_token(self._token_key, address, original, cid, now)
-            retry = codec.retry_head(header, cid, token)
-            self._answer([retry + get_retry_integrity_tag(retry, original, version=codec.VERSION)], sender, now)
+        proven = self._strangers.proven(header, sender, now)
+        if proven is None and self.pending >= self._config.retry_above:
+            self._strangers.ask_again(header, sender, now)
             return None
         cid = os.urandom(codec.CID_LENGTH)
         machine = QuicMachine(
@@ -248,8 +237,8 @@ class QuicEndpoint:
             cid=cid,
             reset_token=codec.reset_token(self._credentials.reset_key, cid),
             destination_cid=header.destination,
-            original_cid=original,
-            retried=retried,
+            original_cid=header.destination if proven is None else proven,
+            retried=proven is not None,
         )
         connection = QuicConnection(self, machine, self._config, now)
         assert self.on_inbound is not None
@@ -259,16 +248,6 @@ class QuicEndpoint:
         self.learn(connection, cid)
         self.learn(connection, header.destination)
         return connection
-
-    def _answer(self, datagrams: list[bytes], to: SocketAddress, now: float) -> None:
-        """Answer a stranger, if that is not done too often: who asks may not be who is answered."""
-        if self._answers.take(now):
-            self.socket.send_nowait(datagrams, to)
-
-    def _answer_reset(self, data: bytes, cid: bytes, sender: SocketAddress, now: float) -> None:
-        reset = codec.stateless_reset(self._credentials.reset_key, data, cid, os.urandom(64))
-        if reset is not None:
-            self._answer([reset], sender, now)
 
     async def _finish_batch(self) -> None:
         """Let connections tell what came, give those they woke a turn, and send what they had to say."""
