@@ -196,7 +196,7 @@ class LightSwarm:
 
     def trim(self) -> None:
         """Close what the connection manager values least, if there are too many."""
-        for surplus in self._host.conn_manager.connections_to_trim(anyio.current_time()):
+        for surplus in self._host.conn_manager.connections_to_trim(self._light_network.clock()):
             surplus.close(ConnectionCode.GARBAGE_COLLECTED)
 
     # --- dialling ---------------------------------------------------------------------------------
@@ -211,22 +211,23 @@ class LightSwarm:
         return connection
 
     async def _dial(self, peer: PeerId) -> LightConnection:
+        now = self._light_network.clock
         attempts: list[tuple[object, BaseException]] = []
         for address in self._host.peerstore.addresses(peer):
-            wait = self._backoff.retry_after(peer, address, anyio.current_time())
+            wait = self._backoff.retry_after(peer, address, now())
             if wait > 0:
                 attempts.append((address, DialBackoff(wait)))
                 continue
-            start = anyio.current_time()
+            start = now()
             try:
                 connection = await self._dial_address(peer, address)
             except anyio.get_cancelled_exc_class():
-                if anyio.current_time() - start >= self._config.given_up_after:
-                    self._backoff.add(peer, address, anyio.current_time())
+                if now() - start >= self._config.given_up_after:
+                    self._backoff.add(peer, address, now())
                 raise
             except P2PError as fault:
                 attempts.append((address, fault.with_traceback(None)))
-                self._backoff.add(peer, address, anyio.current_time())
+                self._backoff.add(peer, address, now())
             else:
                 self._backoff.clear(peer, address)
                 return connection
@@ -262,7 +263,7 @@ class LightSwarm:
         peer = connection.remote_peer
         first = peer not in self._connections
         self._connections.setdefault(peer, []).append(connection)
-        self._host.conn_manager.connected(connection, anyio.current_time())
+        self._host.conn_manager.connected(connection, self._light_network.clock())
         self._host.peerstore.add_addresses(peer, (connection.remote.address,), CONNECTED_TTL)
         if first:
             self._host.events.publish(PeerConnected(peer))
@@ -276,7 +277,7 @@ class LightSwarm:
         else:
             del self._connections[peer]
             self._host.peerstore.update_ttl(peer, CONNECTED_TTL, RECENTLY_CONNECTED_TTL)
-        self._host.conn_manager.disconnected(connection, anyio.current_time())
+        self._host.conn_manager.disconnected(connection, self._light_network.clock())
         if not rest:
             self._host.events.publish(PeerDisconnected(peer))
 

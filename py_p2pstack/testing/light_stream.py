@@ -91,8 +91,9 @@ class LightStream:
     def reset(self, code: int = 0) -> None:
         """End both directions and tell the peer."""
         if self._fault is None:
+            far = self._far
             self._fail(StreamReset(code=code, remote=False))
-            self._send_call(self._far._fail, StreamReset(code=code))
+            self._send_call(far._fail, StreamReset(code=code))
 
     async def aclose(self) -> None:
         """Close our side; what the peer still sends is dropped."""
@@ -158,6 +159,7 @@ class LightStream:
         """End here, for whatever reason."""
         if self._fault is None:
             self._fault = fault
+            del self._far  # each holds the other: nobody else would let go of them
             self.connection.streams.pop(self, None)
             if self._waiter is not None:
                 self._waiter.set()

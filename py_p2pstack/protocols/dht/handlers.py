@@ -30,13 +30,14 @@ class Neighbourhood(Protocol):
 class Handlers:
     """Answers requests. `now` and the sender come with each; nothing here waits."""
 
-    __slots__ = ("_k", "_neighbourhood", "_recent", "_recent_until", "_table")
+    __slots__ = ("_before", "_k", "_neighbourhood", "_recent", "_recent_until", "_table")
 
     def __init__(self, local: PeerId, table: RoutingTable[PeerId], neighbourhood: Neighbourhood, *, k: int) -> None:
         self._table = table
         self._neighbourhood = neighbourhood
         self._k = k
         self._recent: dict[PeerId, tuple[KadPeer, ...]] = {}  # no more than the table has in TOLD_FOR
+        self._before = self._recent
         self._recent_until = 0.0
 
     def answer(self, request: Message, sender: PeerId, now: float) -> Message | None:
@@ -69,16 +70,19 @@ class Handlers:
     def closer_peers(self, key: bytes, sender: PeerId, now: float) -> tuple[KadPeer, ...]:
         """The k nearest to `key` of the table, neither us nor the sender among them, as an answer tells them.
 
-        What was told of a peer within the last TOLD_FOR seconds is told again.
+        What was told of a peer within the last TOLD_FOR seconds is told again; if it is still so then, in the bytes of
+        before.
         """
         if now >= self._recent_until:
-            self._recent.clear()
+            self._before, self._recent = self._recent, {}
             self._recent_until = now + TOLD_FOR
         told: list[KadPeer] = []
         for peer in self._table.nearest(key_of(key), self._k, without=sender):  # we are never in our own table
             known = self._recent.get(peer)
             if known is None:
-                known = self._recent[peer] = self._with_addresses(self._tell(peer))
+                known = self._with_addresses(self._tell(peer))
+                before = self._before.get(peer)
+                self._recent[peer] = known = before if before == known else known
             told += known
         return tuple(told)
 
