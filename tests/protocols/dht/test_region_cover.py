@@ -35,6 +35,7 @@ class FakeNode:
         self.failing: set[PeerId] = set()
         self.unreachable: set[PeerId] = set()
         self.at_once = self.most_at_once = 0
+        self.messenger = self
 
     @staticmethod
     def key_of(peer: PeerId) -> int:
