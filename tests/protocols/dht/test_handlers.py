@@ -9,8 +9,8 @@ from py_p2pstack.core.types import Connectedness
 from py_p2pstack.errors import RemoteProtocolError
 from py_p2pstack.identity import PeerId
 from py_p2pstack.kademlia import RoutingTable, cached_keys, key_of
-from py_p2pstack.protocols.dht.codec import ConnectionType, Message, MessageType
-from py_p2pstack.protocols.dht.handlers import Handlers
+from py_p2pstack.protocols.dht.codec import ConnectionType, KadPeer, Message, MessageType
+from py_p2pstack.protocols.dht.handlers import TOLD_FOR, Handlers
 from tests.peer_ids import peer
 
 US, ALICE, STRANGER = peer(0), peer(1), peer(999)
@@ -47,6 +47,9 @@ class Server:
 
     def answer(self, message: Message) -> Message | None:
         return self._handlers.answer(message, ALICE, 0.0)
+
+    def tell(self, now: float) -> tuple[KadPeer, ...]:
+        return self._handlers.closer_peers(b"some key", STRANGER, now)
 
 
 def test_find_node_tells_the_k_nearest() -> None:
@@ -94,6 +97,20 @@ def test_connected_peers_are_marked_so() -> None:
     assert [(each.info.peer_id, each.connection) for each in answer.closer_peers] == [
         (peer(2), ConnectionType.CONNECTED)
     ]
+
+
+def test_what_is_told_is_looked_up_anew_every_few_seconds() -> None:
+    server = Server(peers=3)
+    first = server.tell(now=1.0)
+    gone, moved, _ = (each.info.peer_id for each in first)
+    server.book.unknown.add(gone)
+    server.book.connected.add(moved)
+    assert server.tell(now=0.9 + TOLD_FOR) == first
+    later = server.tell(now=1.0 + TOLD_FOR)
+    assert [each.info.peer_id for each in later] == [each.info.peer_id for each in first[1:]]
+    assert later[0].connection is ConnectionType.CONNECTED
+    assert later[1] is first[2]  # of whom nothing has changed: its bytes are there already
+    assert server.tell(now=1.0 + 9 * TOLD_FOR)[1] is first[2]
 
 
 def test_an_empty_table_answers_with_nobody() -> None:
