@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence, Set
+from itertools import chain
 from typing import Generic, TypeVar
 
 P = TypeVar("P", bound=Hashable)
@@ -55,13 +56,10 @@ class IpDiversity(Generic[P]):
             _decrement(self._by_cpl, (cpl, group))
 
 
-def crowded_out(groups: Sequence[Iterable[Hashable]], limit: int) -> set[int]:
+def crowded_out(groups: Sequence[Set[Hashable]], limit: int) -> set[int]:
     """The indices of peers that share an IP group with more than `limit` peers of the same answer (all of them go)."""
-    members: dict[Hashable, set[int]] = {}
-    for index, each in enumerate(groups):
-        for group in each:
-            members.setdefault(group, set()).add(index)
-    return {index for crowd in members.values() if len(crowd) > limit for index in crowd}
+    crowds = {group for group, count in Counter(chain.from_iterable(groups)).items() if count > limit}
+    return {index for index, each in enumerate(groups) if not crowds.isdisjoint(each)} if crowds else set()
 
 
 def independent(groups: Iterable[Set[Hashable]]) -> int:

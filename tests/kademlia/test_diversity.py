@@ -63,7 +63,7 @@ def test_a_peer_that_finds_no_room_does_not_count_towards_its_group() -> None:
 
 
 def test_all_of_a_crowd_in_one_answer_are_dropped() -> None:
-    groups = [["a"], ["b"], ["a", "b"], ["a"], [], ["a"]]
+    groups = [{"a"}, {"b"}, {"a", "b"}, {"a"}, set[str](), {"a"}]
     assert crowded_out(groups, 3) == {0, 2, 3, 5}
     assert crowded_out(groups, 4) == set()
 

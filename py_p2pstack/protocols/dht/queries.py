@@ -239,7 +239,7 @@ class Query:
 
 
 # The answers of one lookup tell of the same peers over and over; judging an address anew costs 20 µs.
-@lru_cache(maxsize=2048)
+@lru_cache(maxsize=4096)
 def ip_groups(info: PeerInfo) -> frozenset[str]:
     """The IP groups of a peer's public addresses; loopback and private ones belong to none."""
     return frozenset(group for each in info.addresses if is_public(each) and (group := ip_group(each)) is not None)
