@@ -56,7 +56,7 @@ class Admission:
         self._tasks = tasks
         self._checking: dict[PeerId, anyio.Event] = {}
         self._awaited: dict[PeerId, int] = {}
-        self._put_off: dict[PeerId, None] = {}
+        self._put_off: set[PeerId] = set()
         self._hasty = False
         self._refreshes = 0
         self._closed = False
@@ -68,7 +68,7 @@ class Admission:
     def found(self, peer: PeerId) -> None:
         """A peer is there: have it checked in the background, if it may serve us. At most `max_checks` at once."""
         if peer in self._awaited:
-            self._put_off[peer] = None
+            self._put_off.add(peer)
         elif self._asker.belongs_in_table(peer):
             self._begin_check(peer)
 
@@ -89,8 +89,10 @@ class Admission:
             self._awaited[peer] -= 1
             if not self._awaited[peer]:
                 del self._awaited[peer]
-                if self._put_off.pop(peer, self) is None and not answered:
-                    self.found(peer)
+                if peer in self._put_off:
+                    self._put_off.remove(peer)
+                    if not answered:
+                        self.found(peer)
 
     def _begin_check(self, peer: PeerId) -> None:
         if self._worth_a_check(peer):
