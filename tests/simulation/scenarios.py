@@ -119,9 +119,11 @@ def churning(percent: float) -> Callable[[Crowd], Awaitable[Figures]]:
             await get(crowd, crowd.anybody(), crowd.rng.choice(things), gets)
 
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(replace)
-            tasks.start_soon(at_random_times, crowd, values_for(crowd.size), duration, put_one)
-            tasks.start_soon(at_random_times, crowd, gets_for(crowd.size), duration, get_one)
+            async with anyio.create_task_group() as measured:
+                measured.start_soon(replace)
+                measured.start_soon(at_random_times, crowd, values_for(crowd.size), duration, put_one)
+                measured.start_soon(at_random_times, crowd, gets_for(crowd.size), duration, get_one)
+            tasks.cancel_scope.cancel()  # newcomers that are still looking around have nothing to tell any more
         return {**gets.figures("gets"), "values": len(things)}
 
     return play
