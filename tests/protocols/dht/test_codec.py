@@ -245,6 +245,6 @@ def test_what_is_remembered_of_peers_is_bounded_in_number_and_size() -> None:
     pb.closerPeers.add(id=peer(1).to_bytes(), addrs=[address(each).to_bytes() for each in range(60)])
     assert len(decode(pb.SerializeToString()).closer_peers) == 2
     assert cache.cache_info().currsize == before
-    for number in range(3000):
+    for number in range(5000):
         decode(codec.encode(Message(type=MessageType.FIND_NODE, closer_peers=(kad_peer(number),))))
-    assert cache.cache_info().currsize == 2048
+    assert cache.cache_info().currsize == 4096
