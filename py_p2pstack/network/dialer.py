@@ -130,11 +130,11 @@ class Dialer:
         for address in addresses:
             wait = self.backoff.retry_after(race.peer, address, now)
             if self.transport_for(address) is None:
-                race.attempts.append((address, UnsupportedAddress("no transport for it")))
+                race.note(address, UnsupportedAddress("no transport for it"))
             elif wait > 0:
-                race.attempts.append((address, DialBackoff(wait)))
+                race.note(address, DialBackoff(wait))
             elif not self._gater.intercept_addr_dial(race.peer, address):
-                race.attempts.append((address, Gated("the connection gater refused the address")))
+                race.note(address, Gated("the connection gater refused the address"))
             else:
                 dialable.append(address)
         usable = self.black_holes.filter(dialable)
